@@ -41,10 +41,15 @@ class ItemRng:
 
 @dataclass(frozen=True)
 class BatchRng:
-    """Randomness of one batch: item i of the batch draws from its own position only."""
+    """Randomness of one batch: item i of the batch draws from its own position only.
+
+    `strata`, where given, holds (k, of) per item: its integers and uniform numbers then come from part k of `of` equal
+    parts of the range. Validation covers the range of timesteps evenly that way.
+    """
 
     seed: int
     positions: tuple[int, ...]
+    strata: tuple[tuple[int, int], ...] = ()
 
     def normal(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Standard normal [batch, *shape], float32 on the CPU, item by item."""
@@ -53,10 +58,15 @@ class BatchRng:
 
     def integers(self, purpose: str, low: int, high: int) -> torch.Tensor:
         """Uniform integers [batch] in [low, high)."""
+        if self.strata:
+            return low + (self.uniform(purpose).double() * (high - low)).long().clamp(max=high - low - 1)
         rows = [torch.randint(low, high, (), generator=generator(self.seed, at, purpose)) for at in self.positions]
         return torch.stack(rows)
 
     def uniform(self, purpose: str) -> torch.Tensor:
         """Uniform float32 numbers [batch] in [0, 1)."""
-        rows = [torch.rand((), generator=generator(self.seed, at, purpose)) for at in self.positions]
-        return torch.stack(rows)
+        rows = torch.stack([torch.rand((), generator=generator(self.seed, at, purpose)) for at in self.positions])
+        if not self.strata:
+            return rows
+        part, parts = torch.tensor(self.strata, dtype=torch.float32).unbind(1)
+        return ((part + rows) / parts).clamp(max=1.0 - 2.0**-24)
