@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,9 @@ for name, value in {
     "MPLBACKEND": "Agg",
 }.items():
     os.environ[name] = value
-if str(PLUGIN) not in sys.path:
-    sys.path.insert(0, str(PLUGIN))
+for folder in (TESTS, PLUGIN):  # modules that several tests share; the plug-in with the test engines
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 if str(PLUGIN) not in paths:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PLUGIN), *paths])
@@ -38,8 +38,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home folder of the test's own, also for its child processes."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("TUNESMITH_HOME", str(folder))
-    yield folder
+    return folder
