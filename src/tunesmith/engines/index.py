@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from tunesmith.engines.protocol import Engine
 from tunesmith.errors import RecipeError
@@ -32,3 +34,9 @@ def engine_named(name: str) -> Engine:
     module, _, attribute = targets[name].partition(":")
     engine: Engine = getattr(import_module(module), attribute)
     return engine
+
+
+def recipe_facts(name: str) -> tuple[type, Mapping[str, Path]]:
+    """What reading a recipe needs of an engine: the section class of its knobs, and its presets by name."""
+    facts = engine_named(name).facts
+    return facts.section, facts.presets

@@ -48,10 +48,10 @@ class _Statement:
     required: bool
 
 
-def knob(  # noqa: PLR0913 - one keyword per property of a knob
+def knob(
     default: Any = dataclasses.MISSING,
     *,
-    help: str,
+    help: str,  # noqa: A002 - the field's own word, always given by keyword
     unit: str = "",
     low: float | None = None,
     high: float | None = None,

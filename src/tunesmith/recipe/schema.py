@@ -69,11 +69,11 @@ class MethodSection:
 class OptimiserSection:
     """How the weights move."""
 
-    name: str = knob(
-        "adamw", choices=("adamw", "adamw8bit", "adafactor", "lion", "prodigy"), help="the update rule"
-    )
+    name: str = knob("adamw", choices=("adamw", "adamw8bit", "adafactor", "lion", "prodigy"), help="the update rule")
     rate: float = knob(1e-4, low=0, high=10, help="learning rate; prodigy wants 1.0")
-    rates: dict[str, float] = knob(help="learning rates by component; 0 leaves a component out", factory=dict)
+    rates: dict[str, float] = knob(
+        low=0, high=10, help="learning rates by component; 0 leaves a component out", factory=dict
+    )
     betas: tuple[float, ...] = knob((0.9, 0.999), low=0, high=1, help="moment decays")
     eps: float = knob(1e-8, above=0, high=1, help="denominator floor")
     weight_decay: float = knob(0.01, low=0, high=10, help="decoupled weight decay")
@@ -134,7 +134,9 @@ class Recipe:
     """Everything the user asked for. `engine` is the engine's name; `settings` an instance of its own knob section."""
 
     engine: str
-    settings: Any  # the engine's frozen knob section (facts.section); key `engine` in YAML, with `name` beside its knobs
+    settings: (
+        Any  # the engine's frozen knob section (facts.section); key `engine` in YAML, with `name` beside its knobs
+    )
     data: DataSection = DataSection()
     base: BaseSection = BaseSection()
     method: MethodSection = MethodSection()
