@@ -29,7 +29,10 @@ class Poll:
 class Executor(Protocol):
     """Starts `python -m tunesmith work <folder>` somewhere. Knows a folder path, nothing else of the job."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `--on` calls it."""
+        ...
 
     def submit(self, folder: Path, resources: Mapping[str, str]) -> Handle:
         """Start the work; returns at once except for the inline executor, which runs it to its end."""
