@@ -1,0 +1,106 @@
+"""`tunesmith dataset`: what a folder holds, what is wrong with it, and how it would be split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.options import AsJson
+from tunesmith.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from tunesmith.data.source import Reading
+    from tunesmith.recipe.schema import DataSection
+
+group = typer.Typer(help="look at folders of items in place", no_args_is_help=True)
+
+Folders = Annotated[list[Path], typer.Argument(help="folders of items, read in place and never written to")]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="whose rules to check by; the usual engine's if left out")
+]
+
+
+@group.command()
+def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) -> None:
+    """Find what would hurt a training: pictures, captions, counts, duplicates."""
+    from tunesmith.data.findings import examine
+    from tunesmith.engines.index import engine_named, engine_names
+
+    screen = Screen(as_json)
+    facts = engine_named(engine or engine_names()[0]).facts
+    reading = _read(folders, _section(), media=facts.media)
+    findings = examine(reading.items, reading.notes, facts)
+    if as_json:
+        screen.document({"items": len(reading.items), "notes": reading.notes, "findings": findings})
+        return
+    screen.say(f"{len(reading.items)} items", *(f"note: {note}" for note in reading.notes))
+    for finding in findings:
+        screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
+    if not findings:
+        screen.say("nothing to complain about")
+    screen.next_steps(f"tunesmith train --data {folders[0]} --base BASE --name NAME --steps 1200")
+
+
+@group.command()
+def show(folders: Folders, as_json: AsJson = False) -> None:
+    """List the items as they were understood: file, size, repeats, concept, caption."""
+    screen = Screen(as_json)
+    reading = _read(folders, _section())
+    if as_json:
+        screen.document({"items": reading.items, "notes": reading.notes, "dataset_hash": _hash(reading)})
+        return
+    rows = []
+    for item in reading.items:
+        media = next(iter(item.media.values()))
+        size = f"{media.facts.get('width', '?')}x{media.facts.get('height', '?')}"
+        rows.append((media.path.name, size, item.repeats, item.concept or "-", item.text.get("caption", "")))
+    screen.table(("file", "size", "repeats", "concept", "caption"), rows)
+    counts = Counter(item.concept or "no concept" for item in reading.items)
+    screen.say("", *(f"{name}: {count} items" for name, count in counts.items()))
+    screen.say(*(f"note: {note}" for note in reading.notes), f"dataset hash {_hash(reading)[:16]}")
+    screen.next_steps(f"tunesmith dataset check {folders[0]}")
+
+
+@group.command("split")
+def show_split(
+    folders: Folders,
+    fraction: Annotated[float, typer.Option(help="share of the groups held out")] = 0.1,
+    seed: Annotated[int, typer.Option(help="the split is a function of this and the group")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show which items would be held out to measure by. Writes nothing."""
+    from tunesmith.data.order import split
+
+    screen = Screen(as_json)
+    reading = _read(folders, _section())
+    training, held_out = split(reading.items, fraction, seed)
+    names = {
+        "training": [next(iter(item.media.values())).path for item in training],
+        "held_out": [next(iter(item.media.values())).path for item in held_out],
+    }
+    if as_json:
+        screen.document(names)
+        return
+    screen.say(f"{len(training)} items to train on, {len(held_out)} held out:")
+    screen.say(*(f"  {path}" for path in names["held_out"]))
+
+
+def _section() -> DataSection:
+    from tunesmith.recipe.schema import DataSection
+
+    return DataSection()
+
+
+def _read(folders: list[Path], section: DataSection, *, media: tuple[str, ...] = ("image",)) -> Reading:
+    from tunesmith.data.source import read_items
+
+    return read_items(folders, section, media)
+
+
+def _hash(reading: Reading) -> str:
+    from tunesmith.data.source import dataset_hash
+
+    return dataset_hash(reading.items)

@@ -1,0 +1,5 @@
+"""To come."""
+
+import typer
+
+group = typer.Typer()

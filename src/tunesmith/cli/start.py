@@ -1,0 +1,97 @@
+"""Starting a job's work and staying with it: what `train` and `jobs resume` share."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from tunesmith.cli.report import follow, report_for
+from tunesmith.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from tunesmith.jobs.executor import Executor, Handle
+    from tunesmith.jobs.folder import JobFolder
+
+FOREGROUND = "inline"
+INTERRUPTED = 130
+
+
+def start(folder: JobFolder, on: str, screen: Screen, *, detach: bool = False) -> int:
+    """Hand the job to an executor and show its progress until it ends; returns the job's exit code.
+
+    With `detach` it returns at once and the job goes on (not for the inline executor, which has no background).
+    """
+    from tunesmith.executors.index import executor_named
+
+    executor = executor_named(on)
+    screen.say(f"job {folder.id} in {folder.path}")
+    if executor.name == FOREGROUND:
+        return _in_foreground(folder, executor, screen)
+    handle = executor.submit(folder.path, {})
+    if not detach:
+        return _beside(folder, executor, handle, screen)
+    if screen.as_json:
+        screen.document({"job": folder.id, "folder": folder.path, "handle": handle})
+    screen.next_steps(f"tunesmith jobs watch {folder.id}", f"tunesmith jobs cancel {folder.id}")
+    return 0
+
+
+def _in_foreground(folder: JobFolder, executor: Executor, screen: Screen) -> int:
+    """The work keeps the main thread, because signals arrive there; a second thread reads the journal aloud."""
+    over = threading.Event()
+    report = report_for(screen)
+    reader = threading.Thread(target=follow, args=(folder, report, over.is_set), name="report", daemon=True)
+    reader.start()
+    try:
+        handle = executor.submit(folder.path, {})
+    finally:
+        over.set()
+        reader.join(timeout=10)
+        report.close()
+        suggest(folder, screen)
+    return executor.poll(handle).exit_code or 0
+
+
+def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Screen) -> int:
+    """Follow a job that runs elsewhere. The first Ctrl-C asks it to save its state, the second leaves it alone."""
+    from tunesmith.jobs.control import request
+    from tunesmith.jobs.status import read_status
+
+    report = report_for(screen)
+
+    def ended() -> bool:
+        return executor.poll(handle).phase in ("ended", "unknown")
+
+    try:
+        follow(folder, report, ended)
+    except KeyboardInterrupt:
+        request(folder, "stop")
+        screen.say("stopping; the state is saved first (Ctrl-C again to leave it to itself)")
+        follow(folder, report, ended)
+    finally:
+        report.close()
+        suggest(folder, screen)
+    status = read_status(folder)
+    if status.state != "completed":
+        sys.stderr.write(f"error: {folder.id} is {status.state}: {status.reason or 'see its log'}\n")
+    poll = executor.poll(handle)
+    if poll.exit_code is not None:
+        return poll.exit_code
+    return 0 if status.state == "completed" else INTERRUPTED if status.state in ("paused", "cancelled") else 1
+
+
+def suggest(folder: JobFolder, screen: Screen) -> None:
+    """What to do now, by how the job ended."""
+    from tunesmith.jobs.status import read_status
+
+    status = read_status(folder)
+    if status.state == "completed" and status.checkpoints:
+        newest = status.checkpoints[-1]
+        screen.next_steps(
+            f"tunesmith jobs show {folder.id}",
+            f"tunesmith generate --checkpoint {newest} --prompt '…'",
+            f"tunesmith checkpoints export {newest} --layout kohya",
+        )
+    elif status.state != "completed":
+        screen.next_steps(f"tunesmith jobs show {folder.id}", f"tunesmith jobs resume {folder.id}")
