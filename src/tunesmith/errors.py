@@ -19,12 +19,9 @@ class TunesmithError(Exception):
     @property
     def message(self) -> str:
         """The whole message on one line."""
-        parts = [self.found.rstrip(".")]
-        if self.expected:
-            parts.append(f"expected {self.expected.rstrip('.')}")
-        if self.do:
-            parts.append(self.do.rstrip("."))
-        return ". ".join(part[:1].upper() + part[1:] if index else part for index, part in enumerate(parts)) + "."
+        parts = [self.found, f"expected {self.expected}" if self.expected else "", self.do]
+        sentences = [part if part.endswith("?") else f"{part.rstrip('.')}." for part in parts if part]
+        return " ".join((*sentences[:1], *(sentence[:1].upper() + sentence[1:] for sentence in sentences[1:])))
 
 
 class RecipeError(TunesmithError):

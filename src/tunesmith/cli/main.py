@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from errno import ENOSPC
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +16,7 @@ import typer
 from typer.main import get_command
 
 from tunesmith.cli.app import app
-from tunesmith.errors import TunesmithError
+from tunesmith.errors import DiskFull, TunesmithError
 
 __all__ = ["app", "main", "run"]
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", USAGE)
+        return _fail(f"{where}{error.strerror or error}", DiskFull.exit_code if error.errno == ENOSPC else USAGE)
     return result if isinstance(result, int) else 0
 
 
