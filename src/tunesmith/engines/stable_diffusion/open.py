@@ -1,0 +1,343 @@
+"""Open a base from headers: single file, diffusers folder, separate parts, or sizes alone. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.engines.protocol import Base, Part
+from tunesmith.engines.stable_diffusion.architecture import DEFAULTS, ROLES, Sizes, infer_sizes, named_architecture
+from tunesmith.engines.stable_diffusion.names import PREFIXES, stored_names
+from tunesmith.engines.stable_diffusion.recognise import foreign_architecture, pipeline_problem
+from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_shapes
+from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer
+from tunesmith.errors import WeightsError
+from tunesmith.recipe.schema import BaseSection
+from tunesmith.weights.header import Header, TensorInfo, header_hash
+from tunesmith.weights.listing import list_tensors
+
+ENGINE = "stable_diffusion"
+FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
+ARCHITECTURE_KEY = "tunesmith.architecture"  # metadata of single files that we write: sizes shapes do not show
+READS = "an SD 1.x single file (.safetensors, .ckpt), a diffusers folder or a hub id"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MARKERS = {
+    "denoiser": {"original": "input_blocks.0.0.weight", "diffusers": "time_embedding.linear_1.weight"},
+    "autoencoder": {
+        "original": "encoder.down.0.block.0.conv1.weight",
+        "diffusers": "encoder.down_blocks.0.resnets.0.conv1.weight",
+    },
+    "text_encoder": {
+        "original": "text_model.embeddings.token_embedding.weight",
+        "diffusers": "embeddings.token_embedding.weight",
+    },
+}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A part with its sizes and the tensors it is made of."""
+
+    part: Part
+    sizes: Sizes
+    tensors: Mapping[str, TensorInfo]
+    schedule: Sizes | None = None
+
+
+def open_base(section: BaseSection) -> Base:
+    """The base a recipe names. Raises WeightsError saying what was found and what can be read."""
+    if section.path is None:
+        return _open_sizes(section)
+    path = resolve(section)
+    found = _open_folder(path) if path.is_dir() else _open_single(path)
+    schedule = next((entry.schedule for entry in found.values() if entry.schedule), DEFAULTS["scheduler"])
+    found.update(_replacements(section))
+    return _assemble(section.path, found, schedule, _tokenizer_part(path))
+
+
+def resolve(section: BaseSection) -> Path:
+    """The file or folder behind `section.path`. A hub id is only downloaded when the recipe allows it."""
+    name = section.path or ""
+    if name == "starter":
+        raise WeightsError(
+            "no starter base ships for stable_diffusion yet", expected=READS, do="train one with method scratch"
+        )
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if _HUB_ID.fullmatch(name) and not path.suffix:
+        return _hub_snapshot(name, section.allow_download)
+    raise WeightsError(f"the base {name} does not exist", expected=READS, do=_near_names(path))
+
+
+def _near_names(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"check the path: the folder {folder} does not exist either"
+    near = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(near)} in {folder}?" if near else f"check the path: {folder} has no such file"
+
+
+def _hub_snapshot(name: str, allow_download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
+    try:
+        return Path(snapshot_download(name, local_files_only=not allow_download, allow_patterns=wanted))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if allow_download:
+            raise WeightsError(
+                f"the hub id {name} could not be fetched: {error}", do="check the id and the network"
+            ) from error
+        raise WeightsError(
+            f"{name} is neither a file nor a folder, and no copy of that hub id is on this machine",
+            expected=READS,
+            do="set base.allow_download=true to download it, or give a path",
+        ) from error
+
+
+# ---------------------------------------------------------------- single files
+
+
+def _open_single(path: Path) -> dict[str, _Found]:
+    header = list_tensors(path)
+    shapes = {name: info.shape for name, info in header.tensors.items()}
+    located = {role: place for role in ROLES if (place := _locate(role, shapes, PREFIXES[role]))}
+    if set(located) != set(ROLES):
+        raise _not_whole(path, shapes, located)
+    if problem := foreign_architecture(shapes):
+        raise WeightsError(f"{path} is {problem}", expected="SD 1.x", do="use an SD 1.x base")
+    return {role: _found(role, path, header, located[role]) for role in ROLES}
+
+
+def _not_whole(path: Path, shapes: Mapping[str, tuple[int, ...]], located: Mapping[str, Any]) -> WeightsError:
+    if problem := foreign_architecture(shapes):
+        return WeightsError(f"{path} is {problem}", expected="an SD 1.x base", do="choose an SD 1.x base")
+    alone = [role for role in ROLES if role in located or _locate(role, shapes, "")]
+    if alone:
+        missing = ", ".join(role for role in ROLES if role not in alone)
+        return WeightsError(
+            f"{path} holds only the {' and '.join(alone)}, not the {missing}",
+            expected=READS,
+            do=f"name it in base.parts, as {{{alone[0]}: {path.name}}}, beside a whole base",
+        )
+    return WeightsError(
+        f"{path} holds no Stable Diffusion ({len(shapes)} tensors)", expected=READS, do="check the file"
+    )
+
+
+def _locate(role: str, names: Mapping[str, Any], prefix: str) -> tuple[str, str] | None:
+    """(layout, prefix) of a part among a file's names."""
+    for layout, marker in _MARKERS[role].items():
+        if prefix + marker in names:
+            return layout, prefix
+    return None
+
+
+def _found(role: str, path: Path, header: Header, place: tuple[str, str], sizes: Sizes | None = None) -> _Found:
+    layout, prefix = place
+    shapes = {name[len(prefix) :]: info.shape for name, info in header.tensors.items() if name.startswith(prefix)}
+    if sizes is None:
+        try:
+            sizes = infer_sizes(role, shapes, layout)
+        except (KeyError, IndexError) as error:
+            raise WeightsError(
+                f"the {role} in {path} is not one of SD 1.x: it lacks {error}",
+                expected="SD 1.x",
+                do="choose another file",
+            ) from error
+        sizes.update(_declared(role, header, path))
+    stored = stored_names(role, layout, prefix, header.tensors, sizes)
+    for canonical, shape in tensor_shapes(role, sizes).items():
+        info = header.tensors.get(stored.get(canonical, ""))
+        # Older autoencoders keep their attention as 1x1 convolutions: the same numbers in another shape.
+        if info is None or (info.shape != shape and info.shape != (*shape, 1, 1)):
+            held = "nothing" if info is None else f"shape {list(info.shape)}"
+            raise WeightsError(
+                f"the {role} in {path} has {held} for {canonical}",
+                expected=f"shape {list(shape)}",
+                do="the file is damaged or of another architecture; choose another",
+            )
+    used = {name: header.tensors[name] for name in stored.values()}
+    part = Part(
+        role, path, layout, prefix, parameter_count(role, sizes), sum(info.size_bytes for info in used.values())
+    )
+    return _Found(part, sizes, used, _declared("scheduler", header, path) or None)
+
+
+def _declared(role: str, header: Header, path: Path) -> Sizes:
+    """What a single file of ours says about itself."""
+    text = header.metadata.get(ARCHITECTURE_KEY)
+    if text is None:
+        return {}
+    try:
+        declared = json.loads(text)
+        return dict(declared.get(role, {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path} describes its architecture wrongly: {error}", do="write the file again") from error
+
+
+# ---------------------------------------------------------------- diffusers folders
+
+
+def _open_folder(folder: Path) -> dict[str, _Found]:
+    index = folder / "model_index.json"
+    if index.is_file() and (problem := pipeline_problem(str(_json(index).get("_class_name", "")))):
+        raise WeightsError(f"{folder} is {problem}", expected="an SD 1.x base", do="choose an SD 1.x base")
+    missing = [name for name in FOLDERS.values() if not (folder / name).is_dir()]
+    if missing:
+        inside = sorted(entry.name for entry in folder.iterdir())[:8]
+        raise WeightsError(
+            f"{folder} has no {' or '.join(missing)} folder (it holds {', '.join(inside) or 'nothing'})",
+            expected="a diffusers folder with unet, vae and text_encoder",
+            do="name the folder that holds them, or one weights file",
+        )
+    return {role: _open_part_folder(role, folder / name, _schedule(folder)) for role, name in FOLDERS.items()}
+
+
+def _open_part_folder(role: str, folder: Path, schedule: Sizes | None = None) -> _Found:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise WeightsError(f"{folder} has no config.json", expected=f"a diffusers {FOLDERS[role]} folder")
+    document = {key: value for key, value in _json(config).items() if not key.startswith("_")}
+    kept = set(DEFAULTS[role]) | {"act_fn", "norm_eps", "mid_block_scale_factor", "attention_dropout"}
+    sizes = {**DEFAULTS[role], **{key: value for key, value in document.items() if key in kept}}
+    if problem := _config_problem(role, document):
+        raise WeightsError(f"{folder} is {problem}", expected="SD 1.x", do="choose an SD 1.x base")
+    weights = _weights_in(folder)
+    header = list_tensors(weights)
+    found = _found(role, weights, header, ("diffusers", ""), sizes)
+    return _Found(found.part, found.sizes, found.tensors, schedule)
+
+
+def _config_problem(role: str, document: Mapping[str, Any]) -> str | None:
+    if role != "denoiser":
+        return None
+    if document.get("addition_embed_type"):
+        return "a U-Net of SDXL"
+    if document.get("use_linear_projection") or isinstance(document.get("attention_head_dim"), list):
+        return "a U-Net of SD 2.x"
+    channels = document.get("in_channels", 4)
+    return None if channels == 4 else f"a U-Net with {channels} input channels (inpainting or editing)"
+
+
+def _weights_in(folder: Path) -> Path:
+    if any(folder.glob("*.safetensors")):
+        return folder
+    pickles = [entry for name in ("*.bin", "*.pt", "*.ckpt") for entry in sorted(folder.glob(name))]
+    if len(pickles) != 1:
+        raise WeightsError(f"{folder} holds no weights", expected="a .safetensors file", do="download it again")
+    return pickles[0]
+
+
+def _schedule(folder: Path) -> Sizes:
+    file = folder / "scheduler" / "scheduler_config.json"
+    document = _json(file) if file.is_file() else {}
+    schedule = {key: document.get(key, value) for key, value in DEFAULTS["scheduler"].items()}
+    if schedule["beta_schedule"] != "scaled_linear":
+        raise WeightsError(f"{file} asks for {schedule['beta_schedule']!r} betas", expected="scaled_linear, as SD 1.x")
+    if schedule["prediction_type"] not in ("epsilon", "v_prediction"):
+        raise WeightsError(f"{file} predicts {schedule['prediction_type']!r}", expected="epsilon or v_prediction")
+    return schedule
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{file} cannot be read: {error}", expected="JSON", do="download it again") from error
+    if not isinstance(document, dict):
+        raise WeightsError(f"{file} is not a mapping", expected="a JSON object")
+    return document
+
+
+# ---------------------------------------------------------------- parts and assembly
+
+
+def _replacements(section: BaseSection) -> dict[str, _Found]:
+    found = {}
+    for role, name in section.parts.items():
+        if role not in ROLES:
+            near = difflib.get_close_matches(role, ROLES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ""
+            raise WeightsError(f"stable_diffusion has no part {role!r}", expected=f"one of {', '.join(ROLES)}", do=hint)
+        found[role] = _open_part(role, Path(name).expanduser())
+    return found
+
+
+def _open_part(role: str, path: Path) -> _Found:
+    if not path.exists():
+        raise WeightsError(
+            f"the {role} {path} does not exist", expected="a weights file or folder", do=_near_names(path)
+        )
+    if path.is_dir():
+        inner = path / FOLDERS[role]
+        return _open_part_folder(role, inner if inner.is_dir() else path)
+    header = list_tensors(path)
+    place = _locate(role, header.tensors, PREFIXES[role]) or _locate(role, header.tensors, "")
+    if place is None:
+        shapes = {name: info.shape for name, info in header.tensors.items()}
+        problem = foreign_architecture(shapes) or f"no {role} ({len(shapes)} tensors)"
+        raise WeightsError(f"{path} is {problem}", expected=f"an SD 1.x {role}", do="choose another file")
+    return _found(role, path, header, place)
+
+
+def _open_sizes(section: BaseSection) -> Base:
+    if section.architecture is None:
+        raise WeightsError(
+            "no base was named", expected=READS, do="set base.path, or base.architecture for method scratch"
+        )
+    sizes = named_architecture(section.architecture)
+    found = {
+        role: _Found(Part(role, None, "none", "", parameter_count(role, sizes[role])), sizes[role], {})
+        for role in ROLES
+    }
+    given = _replacements(section)
+    found.update(given)
+    declared = next((entry.schedule for entry in given.values() if entry.schedule), None)
+    return _assemble(section.architecture, found, declared or sizes["scheduler"], None)
+
+
+def _tokenizer_part(path: Path) -> Part | None:
+    folder = path / "tokenizer"
+    return Part("tokenizer", folder, "files") if path.is_dir() and has_tokenizer(folder) else None
+
+
+def _assemble(source: str, found: Mapping[str, _Found], schedule: Sizes, tokenizer: Part | None) -> Base:
+    architecture = {role: found[role].sizes for role in ROLES} | {"scheduler": dict(schedule)}
+    _check_fit(architecture)
+    parts = {role: found[role].part for role in ROLES}
+    if tokenizer is not None:
+        parts["tokenizer"] = tokenizer
+    infos: dict[str, TensorInfo] = {}
+    for role in ROLES:
+        for name, info in found[role].tensors.items():
+            infos[f"{role}/{name}"] = info
+        if found[role].part.path is None:
+            for name, shape in tensor_shapes(role, found[role].sizes).items():
+                infos[f"{role}/{name}"] = TensorInfo("F32", shape, 4 * math.prod(shape))
+    return Base(ENGINE, source, architecture, parts, header_hash(infos))
+
+
+def _check_fit(architecture: Mapping[str, Sizes]) -> None:
+    latent = architecture["autoencoder"]["latent_channels"]
+    if latent != architecture["denoiser"]["in_channels"]:
+        raise WeightsError(
+            f"the autoencoder makes latents of {latent} channels",
+            expected=f"{architecture['denoiser']['in_channels']}, as the denoiser takes",
+            do="choose parts that belong together",
+        )
+    width = architecture["text_encoder"]["hidden_size"]
+    if width != architecture["denoiser"]["cross_attention_dim"]:
+        raise WeightsError(
+            f"the text encoder is {width} wide",
+            expected=f"{architecture['denoiser']['cross_attention_dim']}, as the denoiser takes",
+            do="choose parts that belong together",
+        )
