@@ -18,6 +18,7 @@ from tunesmith.recipe.schema import BaseSection
 if TYPE_CHECKING:
     import torch
 
+KEY = "test_base"  # one metadata entry: safetensors writes several in no fixed order, and file hashes would differ
 Shapes = Mapping[str, tuple[int, ...]]
 ShapesOf = Callable[[str, Mapping[str, Any]], Shapes]  # (role, architecture of the role) -> canonical name -> shape
 
@@ -102,12 +103,11 @@ class BaseFiles:
         self, role: str, file: Path, prefix: str, architecture: dict[str, Any], parts: dict[str, Part]
     ) -> None:
         tensors, metadata = read_header(file)
-        if metadata.get("engine") != self.engine:
-            raise WeightsError(
-                f"{file} is a base of {metadata.get('engine', 'another architecture')}",
-                expected=f"one of {self.engine}",
-            )
-        architecture[role] = json.loads(metadata["architecture"])[role]
+        facts = json.loads(metadata.get(KEY, "{}"))
+        if facts.get("engine") != self.engine:
+            found = facts.get("engine", "another architecture")
+            raise WeightsError(f"{file} is a base of {found}", expected=f"one of {self.engine}")
+        architecture[role] = facts["architecture"][role]
         own = [shape for name, (shape, _) in tensors.items() if name.startswith(prefix)]
         numbers = count(dict(enumerate(own)))  # type: ignore[arg-type]
         widths = {"F32": 4, "F16": 2, "BF16": 2}
@@ -135,7 +135,8 @@ class BaseFiles:
         """A complete base at `path`, written aside and renamed."""
         from safetensors.torch import save_file
 
-        metadata = {"engine": self.engine, "architecture": json.dumps(dict(architecture), sort_keys=True)}
+        facts = {"engine": self.engine, "architecture": dict(architecture)}
+        metadata = {KEY: json.dumps(facts, sort_keys=True)}
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         if layout == "single_file":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,10 +247,8 @@ class PicturesEngine:
         from tunesmith_test_engines.picture_nets import token_ids
 
         caption = item.text.get("caption", "")
-        if recipe.data.shuffle_tags or recipe.data.tag_dropout > 0:
-            section = dataclasses.replace(recipe.data, caption_dropout=0.0)
-            caption = shuffle_and_drop(caption, section, rng.uniform, rng.permutation)
-        return {"ids": token_ids("" if dropped else caption)}
+        drawn = shuffle_and_drop(caption, recipe.data, uniform=rng.uniform, permutation=rng.permutation)
+        return {"ids": token_ids(drawn)}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """Stack."""
