@@ -1,0 +1,221 @@
+"""Which items are held out, and which come when: pure functions of a seed. No torch.
+
+Nothing depends on rank or worker count. Only `random.Random(text).random()` is used, whose numbers Python promises to
+keep from version to version; `shuffle` and numpy's generators carry no such promise.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
+from math import ceil
+
+from tunesmith.data.item import Item
+from tunesmith.errors import DataError
+
+
+def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """(training, held out), by group, each in the order of `items`.
+
+    A group is held out where a hash of (seed, group) falls below `fraction`, so adding items moves no other, with two
+    bounds for small datasets: with two groups or more each side gets one, and at most twice the share is held out.
+    Prior items always train.
+    """
+    groups = sorted({item.group for item in items if not item.prior}, key=lambda group: (_place(seed, group), group))
+    if fraction <= 0 or len(groups) < 2:
+        return tuple(items), ()
+    below = sum(_place(seed, group) < fraction for group in groups)
+    most = min(len(groups) - 1, max(1, ceil(2 * fraction * len(groups))))
+    out = set(groups[: min(max(1, below), most)])
+    held_out = tuple(item for item in items if item.group in out and not item.prior)
+    training = tuple(item for item in items if item.group not in out or item.prior)
+    return training, held_out
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One batch's place in an epoch: how many of its items are own views of `shape`, how many prior ones."""
+
+    shape: str
+    own: int
+    prior_shape: str
+    prior: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """Batches of item indices, one shape each, over endless epochs; a function of its fields and nothing else.
+
+    `shapes`, `repeats` and `prior` run along the items. One epoch visits every item that is not prior `repeats` times;
+    prior items fill `prior_fraction` of what is drawn, cycling through all of them over the epochs. Where a shape has
+    no prior items of its own, batches of prior items alone keep the share.
+    """
+
+    shapes: Sequence[str]
+    repeats: Sequence[int]
+    prior: Sequence[bool]
+    batch_items: int
+    prior_fraction: float = 0.0
+    seed: int = 0
+    _recent: dict[int, tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False, hash=False
+    )  # the last two epochs asked for, with the items before each batch: only a saving, the answer never changes
+
+    def __post_init__(self) -> None:
+        if not len(self.shapes) == len(self.repeats) == len(self.prior):
+            raise ValueError("shapes, repeats and prior must have one entry per item")
+        if self.batch_items < 1 or not 0 <= self.prior_fraction < 1 or any(count < 1 for count in self.repeats):
+            raise ValueError("batch_items and repeats start at 1, prior_fraction lies in [0, 1)")
+        if not self._own:
+            raise DataError("no item is left to train on", expected="at least one", do="hold out less, or add items")
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The same for every epoch."""
+        return len(self._slots)
+
+    @cached_property
+    def items_per_epoch(self) -> int:
+        """Own views and prior ones together; the same for every epoch."""
+        return sum(slot.own + slot.prior for slot in self._slots)
+
+    def epoch(self, number: int) -> tuple[tuple[int, ...], ...]:
+        """The batches of epoch `number`, counted from 0; the last of a shape may be short."""
+        return self._drawn(number)[0]
+
+    def items_before(self, batch_index: int) -> int:
+        """How many items the batches before `batch_index` hold; `batch_index` counts over epochs."""
+        number, at = divmod(batch_index, self.batches_per_epoch)
+        return number * self.items_per_epoch + self._drawn(number)[1][at]
+
+    def batch(self, batch_index: int) -> tuple[tuple[int, ...], int]:
+        """(item indices, global position of the first); the position counts items from the start of the run."""
+        number, at = divmod(batch_index, self.batches_per_epoch)
+        return self.epoch(number)[at], self.items_before(batch_index)
+
+    @cached_property
+    def _own(self) -> dict[str, list[int]]:
+        """Shape -> the views of one epoch, item indices with repeats."""
+        views: dict[str, list[int]] = {}
+        for index, (shape, count, prior) in enumerate(zip(self.shapes, self.repeats, self.prior, strict=True)):
+            if not prior:
+                views.setdefault(shape, []).extend([index] * count)
+        return dict(sorted(views.items()))
+
+    @cached_property
+    def _priors(self) -> dict[str, list[int]]:
+        """Shape -> prior items; empty where none are mixed in."""
+        found: dict[str, list[int]] = {}
+        for index, (shape, prior) in enumerate(zip(self.shapes, self.prior, strict=True)):
+            if prior and self.prior_fraction > 0:
+                found.setdefault(shape, []).append(index)
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def _slots(self) -> tuple[_Slot, ...]:
+        share = Fraction(self.prior_fraction).limit_denominator(1_000_000)
+        own = {shape: len(views) for shape, views in self._own.items()}
+        priors = {shape: len(found) for shape, found in self._priors.items()}
+        return _slots_of(own, priors, self.batch_items, share if priors else Fraction(0))
+
+    @cached_property
+    def _prior_per_epoch(self) -> dict[str, int]:
+        counts = dict.fromkeys(self._priors, 0)
+        for slot in self._slots:
+            if slot.prior:
+                counts[slot.prior_shape] += slot.prior
+        return counts
+
+    def _drawn(self, number: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+        """An epoch's batches, and how many of its items come before each."""
+        if number not in self._recent:
+            while len(self._recent) > 1:
+                self._recent.pop(next(iter(self._recent)))
+            batches = self._filled(number)
+            self._recent[number] = batches, tuple(accumulate((len(batch) for batch in batches), initial=0))
+        return self._recent[number]
+
+    def _filled(self, number: int) -> tuple[tuple[int, ...], ...]:
+        views = {
+            shape: [indices[at] for at in permutation(len(indices), f"{self.seed}/{number}/views/{shape}")]
+            for shape, indices in self._own.items()
+        }
+        priors = {shape: self._prior_views(shape, number) for shape, count in self._prior_per_epoch.items() if count}
+        batches = []
+        for slot in self._slots:
+            own = [views[slot.shape].pop() for _ in range(slot.own)]
+            batches.append(tuple(own + [priors[slot.prior_shape].pop() for _ in range(slot.prior)]))
+        return tuple(batches[at] for at in permutation(len(batches), f"{self.seed}/{number}/batches"))
+
+    def _prior_views(self, shape: str, number: int) -> list[int]:
+        """The stretch of the endless row of prior items (one permutation after the other) that this epoch uses."""
+        items, count = self._priors[shape], self._prior_per_epoch[shape]
+        first, last = number * count // len(items), ((number + 1) * count - 1) // len(items)
+        row = [
+            items[at]
+            for cycle in range(first, last + 1)
+            for at in permutation(len(items), f"{self.seed}/{cycle}/prior/{shape}")
+        ]
+        start = number * count - first * len(items)
+        return row[start : start + count]
+
+
+def permutation(count: int, place: str) -> list[int]:
+    """A random order of range(count): a function of `count` and `place`."""
+    draw = random.Random(place).random
+    keys = [draw() for _ in range(count)]
+    return sorted(range(count), key=keys.__getitem__)
+
+
+def _slots_of(
+    own: Mapping[str, int], priors: Mapping[str, int], batch_items: int, share: Fraction
+) -> tuple[_Slot, ...]:
+    """The batches of an epoch by shape and size, before they are filled and shuffled.
+
+    `own` and `priors` count views and prior items by shape. Of what is drawn, `share` is prior: to within one item over
+    the epoch, rounded up, so that a small one still has some.
+    """
+    slots: list[_Slot] = []
+    own_done = prior_done = 0
+    ends = list(accumulate(priors.values()))
+
+    def pay(owed: int) -> None:
+        """Add a batch of prior items alone, each prior shape as often as it has items."""
+        nonlocal prior_done
+        shape = list(priors)[bisect.bisect_right(ends, prior_done % ends[-1])]
+        slots.append(_Slot("", 0, shape, min(owed, batch_items)))
+        prior_done += slots[-1].prior
+
+    for shape in sorted(own, key=lambda shape: (shape in priors, shape)):
+        left = own[shape]
+        while left:
+            prior = 0
+            if shape in priors:
+                owed = ceil(share * (own_done + prior_done + batch_items)) - prior_done
+                prior = min(max(owed, 0), batch_items)
+                if left + prior < batch_items:  # the last, short one keeps the share too
+                    prior = min(max(_owed(share, own_done + left) - prior_done, 0), batch_items - left)
+            taken = min(left, batch_items - prior)
+            slots.append(_Slot(shape, taken, shape, prior))
+            left, own_done, prior_done = left - taken, own_done + taken, prior_done + prior
+            while shape not in priors and (owed := _owed(share, own_done) - prior_done) >= batch_items:
+                pay(owed)
+    if (owed := _owed(share, own_done) - prior_done) > 0:
+        pay(owed)
+    return tuple(slots)
+
+
+def _owed(share: Fraction, own: int) -> int:
+    """How many prior items belong to `own` others."""
+    return ceil(share / (1 - share) * own)
+
+
+def _place(seed: int, group: str) -> float:
+    digest = hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
