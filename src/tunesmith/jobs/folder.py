@@ -13,6 +13,7 @@ from typing import Any
 
 from tunesmith.errors import JobError
 from tunesmith.recipe.load import recipe_hash, to_yaml
+from tunesmith.recipe.paths import absolute_paths
 from tunesmith.recipe.schema import Recipe
 from tunesmith.weights.atomic import fsync_folder, replace_folder, write_json
 
@@ -146,11 +147,12 @@ def create_job(
 ) -> JobFolder:
     """Make the folder of a new job, complete or not at all.
 
-    `details` go into the manifest as they are. Raises JobError where `id` is taken or cannot be a folder's name.
+    Paths in the recipe are made absolute, since the job runs elsewhere. `details` go into the manifest as they are. Raises JobError where `id` is taken or cannot be a folder's name.
     """
     if kind not in KINDS:
         raise JobError(f"no kind of job is called {kind!r}", expected=f"one of {', '.join(KINDS)}")
     now = clock()
+    recipe = absolute_paths(recipe, Path.cwd())
     name = recipe.output.name
     identity = id if id is not None else _fresh_id(name, now)
     if not _PLAIN_ID.fullmatch(identity):
