@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,10 +77,10 @@ def add(
         name=name,
         trigger=trigger or name,
         engine=engine or engine_names()[0],
-        checkpoint=checkpoint or "",
-        strength=0.8 if strength is None else strength,
+        checkpoint=checkpoint,
+        strength=1.0 if strength is None else strength,
         negative_prompt=negative or "",
-        template=template or "",
+        template=template or "{trigger} {prompt}",
         notes=notes or "",
     )
     registry.put(concept)
@@ -110,7 +110,7 @@ def edit(
         "template": template,
         "notes": notes,
     }
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     registry.put(replace(registry.get(name), **changes))
     Screen().say(f"{name}: changed {', '.join(changes) or 'nothing'}")
 

@@ -13,7 +13,6 @@ from tunesmith.cli.screen import Screen
 
 if TYPE_CHECKING:
     from tunesmith.data.source import Reading
-    from tunesmith.recipe.schema import DataSection
 
 group = typer.Typer(help="look at folders of items in place", no_args_is_help=True)
 
@@ -31,8 +30,8 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
 
     screen = Screen(as_json)
     facts = engine_named(engine or engine_names()[0]).facts
-    reading = _read(folders, _section(), media=facts.media)
-    findings = examine(reading.items, reading.notes, facts)
+    reading = _read(folders, media=facts.media)
+    findings = examine(reading.items, facts, notes=reading.notes)
     if as_json:
         screen.document({"items": len(reading.items), "notes": reading.notes, "findings": findings})
         return
@@ -48,7 +47,7 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
 def show(folders: Folders, as_json: AsJson = False) -> None:
     """List the items as they were understood: file, size, repeats, concept, caption."""
     screen = Screen(as_json)
-    reading = _read(folders, _section())
+    reading = _read(folders)
     if as_json:
         screen.document({"items": reading.items, "notes": reading.notes, "dataset_hash": _hash(reading)})
         return
@@ -75,7 +74,7 @@ def show_split(
     from tunesmith.data.order import split
 
     screen = Screen(as_json)
-    reading = _read(folders, _section())
+    reading = _read(folders)
     training, held_out = split(reading.items, fraction, seed)
     names = {
         "training": [next(iter(item.media.values())).path for item in training],
@@ -88,16 +87,11 @@ def show_split(
     screen.say(*(f"  {path}" for path in names["held_out"]))
 
 
-def _section() -> DataSection:
+def _read(folders: list[Path], *, media: tuple[str, ...] = ("image",)) -> Reading:
+    from tunesmith.data.source import read_items
     from tunesmith.recipe.schema import DataSection
 
-    return DataSection()
-
-
-def _read(folders: list[Path], section: DataSection, *, media: tuple[str, ...] = ("image",)) -> Reading:
-    from tunesmith.data.source import read_items
-
-    return read_items(folders, section, media)
+    return read_items(folders, DataSection(), media=media)
 
 
 def _hash(reading: Reading) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import typer
@@ -18,18 +19,21 @@ LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 @group.command()
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Say what this machine can do: device, memory, precision, threads, libraries, room on disk."""
+    """Measure once what this machine can do, and say it: device, memory, precision, threads, speed, room on disk."""
     import psutil
     import torch
 
     from tunesmith.recipe.schema import MethodSection, ResourceSection
-    from tunesmith.training.device import choose_device, choose_precision, cpu_features
+    from tunesmith.training.device import choose_device, choose_precision, cpu_features, set_threads
+    from tunesmith.training.probe import probe_machine
 
     here = surroundings_of(context)
     screen = Screen(as_json)
     resources = ResourceSection()
     device = choose_device(resources)
     precision = choose_precision(resources, device, MethodSection())
+    set_threads(here.settings().threads, device)
+    machine = probe_machine(here.home, device)
     memory = psutil.virtual_memory()
     existing = next(folder for folder in (here.home, *here.home.parents) if folder.exists())
     disk = shutil.disk_usage(existing)
@@ -43,6 +47,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         "memory_available_bytes": memory.available,
         "home": here.home,
         "disk_free_bytes": disk.free,
+        "matrix_rate": machine.matrix_rate,
+        "convolution_rate": machine.convolution_rate,
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
@@ -51,6 +57,12 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         return
     words = dict(report)
     for name in ("memory", "memory_available", "disk_free"):
-        words[name] = human_bytes(int(words.pop(f"{name}_bytes")))  # type: ignore[call-overload]
+        words[name] = human_bytes(int(str(words.pop(f"{name}_bytes"))))
+    words["matrix_rate"] = _rates(machine.matrix_rate)
+    words["convolution_rate"] = _rates(machine.convolution_rate)
     screen.fields(words)
     screen.next_steps("tunesmith demo", "tunesmith plan --data FOLDER --base BASE --steps 1200")
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    return ", ".join(f"{dtype} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items())

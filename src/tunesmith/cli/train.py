@@ -40,6 +40,7 @@ def train(
     `tunesmith train --data FOLDER --base FILE --steps 1200 --name NAME`.
     """
     from tunesmith.jobs.folder import create_job
+    from tunesmith.jobs.forecast import to_text
     from tunesmith.jobs.plan import refuse_or_pass
 
     here = surroundings_of(context)
@@ -49,7 +50,7 @@ def train(
             _resumed(here, resume, words, base_config, knobs), on or here.settings().executor, screen, detach=detach
         )
     recipe = requested_recipe(words, base_config, knobs)
-    refuse_or_pass(recipe, here.home)
+    screen.say(to_text(refuse_or_pass(recipe, here.home)))
     return start(create_job(here.home, "train", recipe), on or here.settings().executor, screen, detach=detach)
 
 
