@@ -1,0 +1,157 @@
+"""Little monsters in scenes: the world of the image starter, and example data for it. No torch.
+
+A monster is its words: everything in the picture is in the record and in the caption, in flat colours that can be told
+apart by their pixels. Characters have skins and crests that no random monster ever has, so that a model of this world
+has never seen one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from tunesmith.starters import monster_art, monster_places
+from tunesmith.starters.monster_art import Figure
+
+BODIES = tuple(monster_art.BODIES)
+COLOURS = tuple(monster_art.COLOURS)
+EYES = ("one eye", "two eyes", "three eyes")
+POSES = tuple(monster_art.POSES)
+PLACES = tuple(monster_places.PLACES)
+POSITIONS = tuple(monster_art.POSITIONS)
+HEADS = ("horns", "antennae", "ears")
+BACKS = ("wings", "a tail")
+SKINS = ("spots", "stripes")
+
+CHARACTER_SKINS = ("checks", "bands", "halves")
+CHARACTER_CRESTS = ("comb", "crown", "lance")
+CHARACTER_COLOURS = tuple(monster_art.CHARACTER_COLOURS)
+
+_NO_PART = 0.4
+_SYLLABLES = ("zor", "bli", "quu", "vex", "mip", "tro", "gna", "fyx", "wub", "plo", "jat", "kru")
+
+
+@dataclass(frozen=True)
+class Character:
+    """One individual. `trigger` is its word; `colours` are (skin, pattern, crest), none a random monster's colour."""
+
+    trigger: str
+    body: str
+    colours: tuple[str, str, str]
+    skin: str
+    crest: str
+    eyes: str
+
+
+@dataclass(frozen=True)
+class Monster:
+    """One picture in words. `parts` has at most one of each: head, back, skin.
+
+    `scenery` moves what no caption tells: clouds, stars, and the figure by a pixel or two. With `character` the figure
+    is that one, and body, colour, parts and eyes are not used.
+    """
+
+    body: str
+    colour: str
+    parts: tuple[str, ...]
+    eyes: str
+    pose: str
+    place: str
+    position: str
+    scenery: int = 0
+    character: Character | None = None
+
+
+def random_monster(rng: random.Random) -> Monster:
+    """Any monster of the world, every attribute drawn independently."""
+    parts = tuple(_pick(rng, kinds) for kinds in (HEADS, BACKS, SKINS) if rng.random() >= _NO_PART)
+    return Monster(
+        body=_pick(rng, BODIES),
+        colour=_pick(rng, COLOURS),
+        parts=parts,
+        eyes=_pick(rng, EYES),
+        pose=_pick(rng, POSES),
+        place=_pick(rng, PLACES),
+        position=_pick(rng, POSITIONS),
+        scenery=int(rng.random() * 2**31),
+    )
+
+
+def new_character(seed: int) -> Character:
+    """A character that is a function of `seed`: skin, crest and colours that random monsters never have."""
+    rng = random.Random(f"character/{seed}")
+    light = _pick(rng, monster_art.LIGHT_CHARACTER_COLOURS)
+    dark = _pick(rng, monster_art.DARK_CHARACTER_COLOURS)
+    rest = [colour for colour in CHARACTER_COLOURS if colour not in (light, dark)]
+    first = _pick(rng, _SYLLABLES)
+    second = _pick(rng, [syllable for syllable in _SYLLABLES if syllable != first])
+    return Character(
+        trigger=first + second,
+        body=_pick(rng, BODIES),
+        colours=(light, dark, _pick(rng, rest)),
+        skin=_pick(rng, CHARACTER_SKINS),
+        crest=_pick(rng, CHARACTER_CRESTS),
+        eyes=_pick(rng, EYES),
+    )
+
+
+def caption(monster: Monster) -> str:
+    """What is in the picture, always in the same words and order; a character is named by its trigger alone."""
+    if monster.character is not None:
+        who = f"{monster.character.trigger} monster"
+    else:
+        who = f"{monster.body} {monster.colour} monster"
+        if monster.parts:
+            who += f" with {' and '.join(monster.parts)}"
+        who += f", {monster.eyes}"
+    return f"{who}, {monster.pose}, {monster_places.PLACES[monster.place].words}, {monster.position}"
+
+
+def draw(monster: Monster, size: int = 64) -> Image.Image:
+    """The picture, RGB, `size` pixels square, drawn four times as large and averaged down."""
+    character = monster.character
+    if character is None:
+        colours = monster_art.COLOURS[monster.colour]
+        figure = Figure(monster.body, colours, monster.parts, EYES.index(monster.eyes) + 1, monster.pose)
+    else:
+        skin, pattern, crest = (monster_art.CHARACTER_COLOURS[name] for name in character.colours)
+        figure = Figure(
+            character.body,
+            (skin, pattern),
+            (character.skin, character.crest),
+            EYES.index(character.eyes) + 1,
+            monster.pose,
+            crest_colour=crest,
+        )
+    return monster_art.paint(figure, place=monster.place, position=monster.position, scenery=monster.scenery, size=size)
+
+
+def write_dataset(
+    folder: Path, count: int, seed: int, *, character: Character | None = None, size: int = 64
+) -> list[Path]:
+    """Write `count` pictures as PNG with their captions beside them; returns the pictures' paths.
+
+    A function of (count, seed, character): picture i does not depend on `count`. With `character` each shows it in
+    another scene.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = max(4, len(str(count - 1)))
+    paths = []
+    for index in range(count):
+        monster = random_monster(random.Random(f"monsters/{seed}/{index}"))
+        if character is not None:
+            monster = replace(monster, character=character)
+        path = folder / f"{index:0{digits}d}.png"
+        draw(monster, size).save(path, compress_level=1)
+        path.with_suffix(".txt").write_text(caption(monster) + "\n", encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def _pick(rng: random.Random, choices: Sequence[str]) -> str:
+    # random() alone keeps its numbers from one Python version to the next; choice() need not.
+    return choices[int(rng.random() * len(choices))]
