@@ -1,0 +1,205 @@
+"""Adapter files in each layout, to and from the canonical form.
+
+- kohya: one file, `lora_unet_..._to_q.lora_down.weight`, `.lora_up.weight`, `.alpha` (0-d): what the web UIs read.
+- diffusers: one file, `unet....to_q.lora_A.weight`, `.lora_B.weight`. It has no place for alpha that every reader
+  looks at, so alpha / rank is multiplied into `lora_B`, and readers that assume 1 are right.
+- peft: folders, see `peft_folder`.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.adapters import peft_folder
+from tunesmith.adapters.adapter import Adapter, Layer, Pair, check_whole, usual_rank_and_alpha
+from tunesmith.adapters.keys import recognised, refuse_leftovers
+from tunesmith.adapters.seams import Names
+from tunesmith.errors import AdapterError
+from tunesmith.weights.files import edit_metadata, open_tensors, write_safetensors
+from tunesmith.weights.hashes import sshs_legacy_hash, tensor_hash
+
+DTYPES: Mapping[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DIFFUSERS_KEY = "lora_adapter_metadata"
+LAYOUTS = ("kohya", "diffusers", "peft")
+
+
+def read_adapter(path: Path, layouts: Names, base: Any, layout: str | None = None) -> Adapter:
+    """An adapter from a file or a PEFT folder, tensors as stored; the layout is recognised from its keys.
+
+    Raises AdapterError for keys that are left over, layers that `base` does not have, factors that disagree, NaN or
+    Inf; WeightsError for a damaged file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return peft_folder.read(path, layouts, base)
+    if not path.exists():
+        raise AdapterError(f"{path} does not exist", expected="a LoRA file or a PEFT folder", do="check the path")
+    with open_tensors(path) as file:
+        found = layout or recognised(path, file.names, layouts.folders.values())
+        if found == "peft":
+            if peft_folder.CONFIG in {entry.name for entry in path.parent.iterdir()}:
+                return peft_folder.read(path.parent, layouts, base)
+            raise AdapterError(
+                f"{path} is the tensor file of a PEFT folder",
+                expected=f"{peft_folder.CONFIG} beside it",
+                do="keep both",
+            )
+        slots, leftover = peft_folder.gather(file)
+        if leftover:
+            refuse_leftovers(path, leftover)
+        stated = _stated(path, file.metadata)
+        layers: dict[Layer, Pair] = {}
+        unknown: list[str] = []
+        for stem, values in slots.items():
+            layer = layouts.adapter_layer(found, stem, base)
+            if layer is None:
+                unknown.append(stem)
+            else:
+                layers[layer] = _pair(path, stem, values, _stated_alpha(stem, stated))
+        if unknown:
+            raise foreign(path, unknown, len(slots))
+        if len(layers) != len(slots):
+            raise AdapterError(f"{path} names a layer twice, in two spellings", do="this file is damaged")
+        return Adapter(layers, dict(file.metadata))
+
+
+def foreign(path: Path, unknown: list[str], total: int) -> AdapterError:
+    """The error for layers that the base does not have."""
+    return AdapterError(
+        f"{len(unknown)} of {total} layers in {path} are not in this base, such as {unknown[0]!r}",
+        expected="a LoRA for this engine and base",
+        do="choose the base that the LoRA was trained on",
+    )
+
+
+def _stated(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """What diffusers' own writer says of its adapter: `unet.lora_alpha`, `unet.alpha_pattern` and so on."""
+    try:
+        stated = json.loads(metadata.get(DIFFUSERS_KEY, "{}"))
+    except (ValueError, RecursionError):
+        stated = None
+    if not isinstance(stated, dict):
+        raise AdapterError(f"{path} has {DIFFUSERS_KEY} that is not JSON", do="this file is damaged; get it again")
+    odd = next((key for key, value in stated.items() if key.endswith((".use_rslora", ".lora_bias")) and value), None)
+    if odd:
+        raise AdapterError(f"{path} asks for {odd}", expected="plain LoRA or DoRA factors")
+    return stated
+
+
+def _stated_alpha(stem: str, stated: Mapping[str, Any]) -> float | None:
+    folder, _, name = stem.partition(".")
+    if f"{folder}.lora_alpha" not in stated:
+        return None
+    pattern = stated.get(f"{folder}.alpha_pattern") or {}
+    return peft_folder.alpha_of(name, pattern, stated[f"{folder}.lora_alpha"])
+
+
+def _pair(path: Path, stem: str, values: Mapping[str, torch.Tensor], stated: float | None) -> Pair:
+    if "down" not in values or "up" not in values:
+        missing = "lora_up" if "down" in values else "lora_down"
+        raise AdapterError(f"{path} lacks the {missing} of {stem!r}", do="this file is damaged; get it again")
+    down, magnitude = values["down"], values.get("magnitude")
+    # Files without an alpha mean alpha = rank.
+    alpha = float(values["alpha"]) if "alpha" in values else stated or float(down.shape[0])
+    pair = Pair(down, values["up"], alpha, None if magnitude is None else magnitude.flatten())
+    check_whole(stem, pair)
+    return pair
+
+
+def write_adapter(
+    path: Path,
+    adapter: Adapter,
+    layouts: Names,
+    base: Any,
+    layout: str,
+    dtype: str,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write an adapter in one layout, whole or not at all; `metadata` wins over what the engine and we add.
+
+    Raises AdapterError for a layout or dtype we do not write, for DoRA in a layout whose readers would get it wrong,
+    and for numbers that overflow in `dtype`.
+    """
+    if layout not in LAYOUTS or dtype not in DTYPES:
+        raise AdapterError(
+            f"no adapter is written as {layout} in {dtype}", expected=f"{', '.join(LAYOUTS)} in {', '.join(DTYPES)}"
+        )
+    if not adapter.layers:
+        raise AdapterError("the adapter has no layers", do="nothing was written")
+    if layout == "kohya" and any(pair.magnitude is not None for pair in adapter.layers.values()):
+        raise AdapterError(
+            "kohya files have no DoRA that every reader understands the same way",
+            expected="layout diffusers or peft",
+            do="export to one of those, or merge the adapter into a full checkpoint",
+        )
+    path = Path(path)
+    text = {**layouts.metadata(layout, base), **{key: str(value) for key, value in metadata.items()}}
+    if layout == "peft":
+        peft_folder.write(path, adapter, layouts, DTYPES[dtype], text)
+    elif layout == "diffusers":
+        tensors = dict(_diffusers(adapter, layouts, DTYPES[dtype]))
+        write_safetensors(path, tensors, {"format": "pt", **text})
+    else:
+        tensors = dict(_kohya(adapter, layouts, DTYPES[dtype]))
+        _write_kohya(path, tensors, {**_network(adapter), **text})
+
+
+def _kohya(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    for (component, canonical), pair in adapter.layers.items():
+        stem = layouts.adapter_stem("kohya", component, canonical)
+        yield f"{stem}.lora_down.weight", rounded(stem, pair.down, dtype)
+        yield f"{stem}.lora_up.weight", rounded(stem, pair.up, dtype)
+        yield f"{stem}.alpha", rounded(stem, torch.tensor(pair.alpha), dtype)
+
+
+def _diffusers(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    for (component, canonical), pair in adapter.layers.items():
+        stem = layouts.adapter_stem("diffusers", component, canonical)
+        yield f"{stem}.lora_A.weight", rounded(stem, pair.down, dtype)
+        yield f"{stem}.lora_B.weight", rounded(stem, pair.up.float() * pair.scale, dtype)
+        if pair.magnitude is not None:
+            yield f"{stem}.lora_magnitude_vector", rounded(stem, peft_folder.shaped(pair), dtype)
+
+
+def rounded(stem: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in the dtype of the file. Raises AdapterError where a number becomes Inf, or was not finite."""
+    cast = tensor.to(dtype)
+    if not bool(torch.isfinite(cast).all()):
+        finite = bool(torch.isfinite(tensor).all())
+        raise AdapterError(
+            f"{stem} holds {'numbers too large for ' + str(dtype) if finite else 'NaN or Inf'}",
+            do="export in fp32 or bf16" if finite else "use an earlier checkpoint",
+        )
+    return cast
+
+
+def _network(adapter: Adapter) -> dict[str, str]:
+    """The ss_network_* lines that follow from the factors themselves, as kohya's readers expect them."""
+    shapes = [(pair.down.dim() > 2 and pair.down.shape[2:].numel() > 1, pair) for pair in adapter.layers.values()]
+    plain = {str(index): pair for index, (spatial, pair) in enumerate(shapes) if not spatial}
+    conv = {str(index): pair for index, (spatial, pair) in enumerate(shapes) if spatial}
+    rank, alpha = usual_rank_and_alpha(plain or conv)
+    lines = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
+    if conv:
+        conv_rank, conv_alpha = usual_rank_and_alpha(conv)
+        lines["ss_network_args"] = json.dumps({"conv_dim": str(conv_rank), "conv_alpha": str(conv_alpha)})
+    return lines
+
+
+def _write_kohya(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """The file with the two hashes of its own tensors in its header, which need the tensors written first."""
+    draft = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:12]}.draft")
+    try:
+        write_safetensors(draft, tensors, {**metadata, "format": "pt"})
+        hashes = {"sshs_model_hash": tensor_hash(draft), "sshs_legacy_hash": sshs_legacy_hash(draft)}
+        edit_metadata(draft, {**metadata, **hashes, "format": "pt"}, final=path)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

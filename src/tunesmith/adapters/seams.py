@@ -1,0 +1,67 @@
+"""What adapters need to know of a model and an engine, as Protocols; engines stand above this package. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class HasComponents(Protocol):
+    """A model in training or a sampler: torch modules by component name."""
+
+    @property
+    def components(self) -> Mapping[str, nn.Module]:
+        """Modules by component name."""
+        ...
+
+
+class Spot(Protocol):
+    """One layer an adapter goes on (`engines.protocol.Target`)."""
+
+    @property
+    def component(self) -> str:
+        """Component name."""
+        ...
+
+    @property
+    def canonical(self) -> str:
+        """Our frozen name of the layer."""
+        ...
+
+    @property
+    def live(self) -> str:
+        """Its name in the running module."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """linear, conv1x1 (both take `rank`) or conv (takes `conv_rank`)."""
+        ...
+
+
+class Names(Protocol):
+    """An engine's frozen name tables (`engines.protocol.Layouts`), as far as adapter files need them.
+
+    Stems of the layouts `diffusers` and `peft` begin with the component's folder and a dot; in a PEFT folder the
+    folder is a real one, and the names inside begin after it.
+    """
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """Component -> subfolder."""
+        ...
+
+    def adapter_stem(self, layout: str, component: str, canonical: str) -> str:
+        """The layer's name in an adapter file of `layout`."""
+        ...
+
+    def adapter_layer(self, layout: str, stem: str, base: Any) -> tuple[str, str] | None:
+        """(component, canonical) of a stem, or None."""
+        ...
+
+    def metadata(self, layout: str, base: Any) -> Mapping[str, str]:
+        """Header metadata that readers of `layout` look for."""
+        ...
