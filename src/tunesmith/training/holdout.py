@@ -1,0 +1,116 @@
+"""Validation: the held-out loss over fixed noise and timesteps, so that two measures differ by the weights alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from statistics import fmean
+
+import torch
+
+from tunesmith.data.item import Item
+from tunesmith.engines.protocol import Batch, Engine, Model
+from tunesmith.events import Validated
+from tunesmith.numeric.rng import BatchRng, ItemRng, generator
+from tunesmith.recipe.schema import Recipe
+from tunesmith.training.average import averaged
+from tunesmith.training.batches import Reader
+from tunesmith.training.device import Precision
+from tunesmith.training.state import TrainState
+from tunesmith.training.step import autocast, on_device
+
+VISITS = 64  # forward passes worth of items that make a curve smooth
+REPEATS = 16  # most visits of one item: more timesteps of the same picture add little
+ITEMS = 256  # most items measured; of more, every n-th is taken
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Held-out items, each visited several times with the timestep range divided evenly among its visits.
+
+    The draws depend on the recipe's seed and the item's place in the list, never on the run's position. Captions are
+    not dropped here, whatever the recipe does in training.
+    """
+
+    engine: Engine
+    model: Model
+    recipe: Recipe = field(kw_only=True)
+    items: Sequence[Item] = field(kw_only=True)
+    reader: Reader = field(kw_only=True)
+    precision: Precision = field(kw_only=True)
+
+    @property
+    def repeats(self) -> int:
+        """Visits of one item."""
+        return max(1, min(REPEATS, VISITS // max(1, len(self.chosen))))
+
+    @cached_property
+    def chosen(self) -> tuple[Item, ...]:
+        """The items measured."""
+        stride = -(-len(self.items) // ITEMS) or 1
+        return tuple(self.items[::stride])
+
+    def measure(self, state: TrainState) -> Validated:
+        """The mean loss of the held-out items at `state.step`; of the averaged weights where there are any.
+
+        `loss` is over items that are not prior ones; `per_concept` holds each concept's mean, prior items under
+        "prior". Nothing about the training changes: weights, modes and random numbers are left as they were.
+        """
+        losses: dict[int, list[float]] = {}
+        with averaged(state) as weights, evaluating(self.model), torch.no_grad():
+            for chunk, batch, rng in self._batches():
+                torch.manual_seed(generator(rng.seed, rng.positions[0], "dropout").initial_seed())
+                with autocast(self.precision, state.device):
+                    loss = self.engine.loss(self.model, on_device(batch, state.device), self._recipe, rng)
+                for index, value in zip(chunk, loss.per_item.tolist(), strict=True):
+                    losses.setdefault(index, []).append(value)
+        means = {index: fmean(values) for index, values in losses.items()}
+        own = [value for index, value in means.items() if not self.chosen[index].prior]
+        concepts: dict[str, list[float]] = {}
+        for index, value in means.items():
+            item = self.chosen[index]
+            concepts.setdefault("prior" if item.prior else item.concept, []).append(value)
+        per_concept = {name: fmean(values) for name, values in sorted(concepts.items())} if len(concepts) > 1 else {}
+        return Validated(state.step, fmean(own or means.values()), per_concept, weights)
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return replace(self.recipe, data=replace(self.recipe.data, caption_dropout=0.0))
+
+    def _batches(self) -> Iterator[tuple[list[int], Batch, BatchRng]]:
+        """Item indices, their batch and its fixed randomness; items of one shape together."""
+        # A seed of its own: no draw here may equal one of the training.
+        seed = generator(self.recipe.length.seed, 0, "holdout").initial_seed()
+        shapes: dict[str, list[int]] = {}
+        for index, item in enumerate(self.chosen):
+            shapes.setdefault(self.engine.shape(item, self.recipe), []).append(index)
+        size = self.recipe.length.batch_items
+        for indices in shapes.values():
+            visits = [(index, repeat) for repeat in range(self.repeats) for index in indices]
+            for start in range(0, len(visits), size):
+                chunk = visits[start : start + size]
+                positions = tuple(index * self.repeats + repeat for index, repeat in chunk)
+                examples = [
+                    self.engine.draw(item, self.reader(item), self._recipe, ItemRng(seed, position))
+                    for position, item in zip(positions, (self.chosen[index] for index, _ in chunk), strict=True)
+                ]
+                strata = tuple((repeat, self.repeats) for _, repeat in chunk)
+                yield [index for index, _ in chunk], self.engine.collate(examples), BatchRng(seed, positions, strata)
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Inside, every component is in evaluation mode; afterwards each module is in the mode it was in."""
+    modules = [module for component in model.components.values() for module in component.modules()]
+    modes = [module.training for module in modules]
+    state = torch.random.get_rng_state()
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        torch.random.set_rng_state(state)

@@ -1,0 +1,128 @@
+"""From a loaded model to a state that can train: what moves, at which rate, by which rule."""
+
+from __future__ import annotations
+
+import torch
+
+from tunesmith.adapters.adapter import Adapter
+from tunesmith.adapters.attach import attach
+from tunesmith.adapters.attached import Attached
+from tunesmith.engines.protocol import Engine, Model
+from tunesmith.errors import PlanRefused
+from tunesmith.recipe.schema import Recipe
+from tunesmith.training.components import rates_of, settled
+from tunesmith.training.optimisers import make_optimiser
+from tunesmith.training.state import Group, TrainState
+from tunesmith.training.world import World
+
+ADAPTER_METHODS = ("lora", "dora")
+
+
+def prepare(
+    engine: Engine,
+    model: Model,
+    *,
+    recipe: Recipe,
+    world: World | None = None,
+    init: Adapter | None = None,
+    scaler: bool = False,
+) -> TrainState:
+    """A state at step 0. Freezes everything first, then lets train exactly what the method says.
+
+    `lora` and `dora` attach adapters (starting from `init` where given); `full` and `scratch` train the chosen
+    components whole, in float32. `scaler` scales gradients against fp16 underflow (`Precision.scaler`). Raises
+    PlanRefused for what the engine, the method or the optimiser cannot do.
+    """
+    rates, recipe = rates_of(engine.facts, recipe), settled(engine.facts, recipe)
+    freeze(model)
+    attached: Attached | None = None
+    buffers: dict[str, torch.Tensor] = {}
+    if recipe.method.name in ADAPTER_METHODS:
+        attached = _attach(engine, model, recipe, init)
+        parameters = attached.parameters()
+    else:
+        parameters, buffers = _unfreeze(model, recipe, init)
+    _check_exactly(model, parameters)
+    for name in rates:
+        model.components[name].train()
+        if recipe.method.gradient_checkpointing:
+            recompute_activations(name, model.components[name])
+    groups = tuple(
+        Group(name, rate, {key: value for key, value in parameters.items() if key.startswith(f"{name}/")})
+        for name, rate in rates.items()
+    )
+    for group in groups:
+        if not group.parameters:
+            raise PlanRefused(
+                f"component {group.component} has no layer an adapter could go on",
+                do=f"set optimiser.rates={{{group.component}: 0}}, or use method full",
+            )
+    device = next(iter(parameters.values())).device
+    decay = recipe.optimiser.ema_decay
+    return TrainState(
+        groups=groups,
+        optimiser=make_optimiser(recipe.optimiser, groups, device),
+        seed=recipe.length.seed,
+        buffers=buffers,
+        ema=None if decay is None else {name: value.detach().clone() for name, value in _ordered(groups).items()},
+        attached=attached,
+        scaler=torch.amp.GradScaler(device.type) if scaler else None,
+        world=world or World(),
+    )
+
+
+def freeze(model: Model) -> None:
+    """Nothing trains: no gradients, evaluation mode, frozen helpers included."""
+    for module in (*model.components.values(), *model.frozen.values()):
+        module.requires_grad_(False).eval()
+
+
+def recompute_activations(name: str, module: torch.nn.Module) -> None:
+    """Switch gradient checkpointing on, by whichever name the component's library has for it."""
+    plain = getattr(module, "enable_gradient_checkpointing", None)
+    chosen = getattr(module, "gradient_checkpointing_enable", None)
+    if plain is not None:
+        plain()
+    elif chosen is not None:
+        # The other variant needs an input with a gradient, which a frozen embedding does not give.
+        chosen(gradient_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        raise PlanRefused(
+            f"component {name} cannot recompute its activations", do="set method.gradient_checkpointing=false"
+        )
+
+
+def _attach(engine: Engine, model: Model, recipe: Recipe, init: Adapter | None) -> Attached:
+    attached = attach(model, engine.targets(model, recipe.method), recipe.method, seed=recipe.length.seed)
+    if init is not None:
+        attached.load(init)
+    return attached
+
+
+def _unfreeze(
+    model: Model, recipe: Recipe, init: Adapter | None
+) -> tuple[dict[str, torch.nn.Parameter], dict[str, torch.Tensor]]:
+    if init is not None:
+        raise PlanRefused(
+            f"base.init is an adapter, and method {recipe.method.name} trains whole components",
+            do="merge it into a checkpoint first and open that as base.path, or use method lora",
+        )
+    parameters: dict[str, torch.nn.Parameter] = {}
+    buffers: dict[str, torch.Tensor] = {}
+    for name in recipe.method.components:
+        module = model.components[name].requires_grad_(True).to(torch.float32)
+        parameters.update({f"{name}/{key}": value for key, value in module.named_parameters()})
+        buffers.update({f"{name}/{key}": value for key, value in module.named_buffers()})
+    return parameters, buffers
+
+
+def _ordered(groups: tuple[Group, ...]) -> dict[str, torch.nn.Parameter]:
+    return {name: value for group in groups for name, value in group.parameters.items()}
+
+
+def _check_exactly(model: Model, parameters: dict[str, torch.nn.Parameter]) -> None:
+    """Our own invariant: what has a gradient is what the state moves, all of it float32."""
+    modules = (*model.components.values(), *model.frozen.values())
+    live = {id(value) for module in modules for value in module.parameters() if value.requires_grad}
+    assert live == {id(value) for value in parameters.values()}, "something else than what was prepared would train"
+    assert all(value.dtype == torch.float32 for value in parameters.values()), "what trains must be float32"
