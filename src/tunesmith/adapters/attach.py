@@ -76,7 +76,7 @@ def attach_adapter(
             do="choose the base that it was trained on",
         )
     chosen = [spots[layer] for layer in adapter.layers]
-    for layer, module in _layers(components, chosen, name).items():
+    for layer, module in _layers(components, chosen, name, strict=False).items():
         check_whole(layer[1], adapter.layers[layer])
         check_pair(layer[1], adapter.layers[layer], _weight_of(module).shape)
     trained = {p: p.requires_grad for module in components.values() for p in module.parameters()}
@@ -114,7 +114,9 @@ def fuse(components: Mapping[str, nn.Module], attached: Attached) -> None:
             weight.copy_((weight.float() + change.reshape(weight.shape).to(weight.device)).to(weight.dtype))
 
 
-def _layers(components: Mapping[str, nn.Module], targets: Sequence[Spot], name: str) -> dict[Layer, nn.Module]:
+def _layers(
+    components: Mapping[str, nn.Module], targets: Sequence[Spot], name: str, *, strict: bool = True
+) -> dict[Layer, nn.Module]:
     """The modules of all targets. Raises AdapterError for a missing, doubled or unsuitable one."""
     if not targets:
         raise AdapterError("there is no layer to put an adapter on", do="name components that this stage can train")
@@ -128,7 +130,7 @@ def _layers(components: Mapping[str, nn.Module], targets: Sequence[Spot], name: 
             raise AdapterError(f"the layer {spot.canonical} of {spot.component} is named twice")
         if isinstance(module, LoraLayer) and name in module.lora_A:
             raise AdapterError(f"an adapter called {name!r} is already on {spot.canonical}", do="use another name")
-        found[layer] = _suitable(spot, module)
+        found[layer] = _suitable(spot, module, spot.kind if strict else None)
     return found
 
 
@@ -144,14 +146,15 @@ def _module_at(root: nn.Module, spot: Spot) -> nn.Module:
         ) from None
 
 
-def _suitable(spot: Spot, module: nn.Module) -> nn.Module:
+def _suitable(spot: Spot, module: nn.Module, kind: str | None) -> nn.Module:
+    """The module, if peft's LoRA of it is what a merge computes, and it is of `kind` where one is given."""
     inner = module.get_base_layer() if isinstance(module, LoraLayer) else module
-    plain = isinstance(inner, nn.Linear) and spot.kind == "linear"
-    if isinstance(inner, _CONVOLUTIONS) and spot.kind in ("conv", "conv1x1"):
+    plain = isinstance(inner, nn.Linear) and kind in (None, "linear")
+    if isinstance(inner, _CONVOLUTIONS) and kind != "linear":
         one = all(size == 1 for size in inner.kernel_size)
         # peft's own convolution has neither groups nor dilation; with them its sum and a merge would differ.
         simple = inner.groups == 1 and all(step == 1 for step in inner.dilation) and inner.padding_mode == "zeros"
-        plain = one == (spot.kind == "conv1x1") and simple
+        plain = simple and kind in (None, "conv1x1" if one else "conv")
     if not plain:
         raise AdapterError(
             f"{spot.canonical} of {spot.component} is a {type(inner).__name__}, named as {spot.kind}",

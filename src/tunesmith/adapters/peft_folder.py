@@ -125,18 +125,17 @@ def read(path: Path, layouts: Names, base: Any) -> Adapter:
 
 
 def _inner(layouts: Names, component: str, canonical: str) -> str:
+    """The name inside the folder: the engine's stem without peft's own start or the folder's name."""
     stem = layouts.adapter_stem("peft", component, canonical)
-    return stem.removeprefix(f"{layouts.folders[component]}.")
+    return stem.removeprefix(PEFT_PREFIX).removeprefix(f"{layouts.folders[component]}.")
 
 
 def _layer(folder: Path, name: str, component: str | None, layouts: Names, base: Any) -> Layer:
-    """The layer that a name inside a PEFT folder means; the component is tried first, then all of them."""
+    """The layer that a name inside a PEFT folder means. Raises AdapterError where it means none, or two."""
     owners = [component] if component in layouts.folders else list(layouts.folders)
-    hits = [
-        hit
-        for owner in owners
-        if owner is not None and (hit := layouts.adapter_layer("peft", f"{layouts.folders[owner]}.{name}", base))
-    ]
+    stems = [f"{PEFT_PREFIX}{name}", *(f"{layouts.folders[owner]}.{name}" for owner in owners if owner is not None)]
+    found = {layouts.adapter_layer("peft", stem, base) for stem in stems} - {None}
+    hits = [hit for hit in found if hit is not None and hit[0] in owners]
     if len(hits) != 1:
         raise AdapterError(
             f"{name!r} in {folder} names {'no layer' if not hits else 'layers of several components'} of this base",

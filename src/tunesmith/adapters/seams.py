@@ -45,8 +45,8 @@ class Spot(Protocol):
 class Names(Protocol):
     """An engine's frozen name tables (`engines.protocol.Layouts`), as far as adapter files need them.
 
-    Stems of the layouts `diffusers` and `peft` begin with the component's folder and a dot; in a PEFT folder the
-    folder is a real one, and the names inside begin after it.
+    Stems of layout `diffusers` begin with the component's folder and a dot. Those of `peft` begin either so or with
+    peft's `base_model.model.`; inside a PEFT folder, which names the component, the rest of the stem is used.
     """
 
     @property
