@@ -61,8 +61,8 @@ def _denoiser(layer: str, sizes: Mapping[str, Any]) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{(block + 1) * stride}.0.op"
     if kind == "upsamplers":
-        place = 2 if attends(sizes["up_block_types"][block]) else 1
-        return f"output_blocks.{block * stride + stride - 1}.{place}.conv"
+        after = 2 if attends(sizes["up_block_types"][block]) else 1
+        return f"output_blocks.{block * stride + stride - 1}.{after}.conv"
     place = f"output_blocks.{block * stride + index}"
     if side == "down_blocks":
         place = f"input_blocks.{1 + block * stride + index}"

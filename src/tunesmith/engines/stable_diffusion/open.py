@@ -25,6 +25,7 @@ from tunesmith.weights.listing import list_tensors
 ENGINE = "stable_diffusion"
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
 ARCHITECTURE_KEY = "tunesmith.architecture"  # metadata of single files that we write: sizes shapes do not show
+ABSENT_KEY = "_tunesmith_absent"  # in a model_index.json that we write: roles that no stage has trained yet
 READS = "an SD 1.x single file (.safetensors, .ckpt), a diffusers folder or a hub id"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MARKERS = {
@@ -110,11 +111,19 @@ def _open_single(path: Path) -> dict[str, _Found]:
     header = list_tensors(path)
     shapes = {name: info.shape for name, info in header.tensors.items()}
     located = {role: place for role in ROLES if (place := _locate(role, shapes, PREFIXES[role]))}
-    if set(located) != set(ROLES):
+    if set(located) != set(ROLES) and (not located or ARCHITECTURE_KEY not in header.metadata):
         raise _not_whole(path, shapes, located)
     if problem := foreign_architecture(shapes):
         raise WeightsError(f"{path} is {problem}", expected="SD 1.x", do="use an SD 1.x base")
-    return {role: _found(role, path, header, located[role]) for role in ROLES}
+    found = {role: _found(role, path, header, place) for role, place in located.items()}
+    for role in set(ROLES) - set(found):
+        found[role] = _absent(role, {**DEFAULTS[role], **_declared(role, header, path)})
+    return found
+
+
+def _absent(role: str, sizes: Sizes) -> _Found:
+    """A part that a base of ours declares but has no weights of yet."""
+    return _Found(Part(role, None, "none", "", parameter_count(role, sizes)), sizes, {})
 
 
 def _not_whole(path: Path, shapes: Mapping[str, tuple[int, ...]], located: Mapping[str, Any]) -> WeightsError:
@@ -188,8 +197,8 @@ def _declared(role: str, header: Header, path: Path) -> Sizes:
 
 
 def _open_folder(folder: Path) -> dict[str, _Found]:
-    index = folder / "model_index.json"
-    if index.is_file() and (problem := pipeline_problem(str(_json(index).get("_class_name", "")))):
+    index = _json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    if problem := pipeline_problem(str(index.get("_class_name", ""))):
         raise WeightsError(f"{folder} is {problem}", expected="an SD 1.x base", do="choose an SD 1.x base")
     missing = [name for name in FOLDERS.values() if not (folder / name).is_dir()]
     if missing:
@@ -199,10 +208,17 @@ def _open_folder(folder: Path) -> dict[str, _Found]:
             expected="a diffusers folder with unet, vae and text_encoder",
             do="name the folder that holds them, or one weights file",
         )
-    return {role: _open_part_folder(role, folder / name, _schedule(folder)) for role, name in FOLDERS.items()}
+    absent = index.get(ABSENT_KEY, [])
+    schedule = _schedule(folder)
+    return {
+        role: _absent(role, _folder_sizes(role, folder / name))
+        if role in absent
+        else _open_part_folder(role, folder / name, schedule)
+        for role, name in FOLDERS.items()
+    }
 
 
-def _open_part_folder(role: str, folder: Path, schedule: Sizes | None = None) -> _Found:
+def _folder_sizes(role: str, folder: Path) -> Sizes:
     config = folder / "config.json"
     if not config.is_file():
         raise WeightsError(f"{folder} has no config.json", expected=f"a diffusers {FOLDERS[role]} folder")
@@ -211,6 +227,11 @@ def _open_part_folder(role: str, folder: Path, schedule: Sizes | None = None) ->
     sizes = {**DEFAULTS[role], **{key: value for key, value in document.items() if key in kept}}
     if problem := _config_problem(role, document):
         raise WeightsError(f"{folder} is {problem}", expected="SD 1.x", do="choose an SD 1.x base")
+    return sizes
+
+
+def _open_part_folder(role: str, folder: Path, schedule: Sizes | None = None) -> _Found:
+    sizes = _folder_sizes(role, folder)
     weights = _weights_in(folder)
     header = list_tensors(weights)
     found = _found(role, weights, header, ("diffusers", ""), sizes)

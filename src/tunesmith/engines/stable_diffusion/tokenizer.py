@@ -114,12 +114,19 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+def _special(tokenizer: Tokenizer, name: str) -> int:
+    found = tokenizer.token_to_id(name)
+    if found is None:
+        raise WeightsError(f"the base's tokenizer has no token {name}", expected="a CLIP tokenizer")
+    return int(found)
+
+
 def chunked_ids(tokenizer: Tokenizer, text: str, tokens: int) -> list[list[int]]:
     """Ids [chunks][77] of `text` cut to `tokens` (75, 150 or 225), each chunk with its start, end and padding.
 
     Padding is the end token, as SD 1.x was trained. There are always tokens / 75 chunks.
     """
-    start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
+    start, end = (_special(tokenizer, name) for name in (START, END))
     ids = token_ids(tokenizer, text)[:tokens]
     chunks = []
     for first in range(0, tokens, CHUNK):

@@ -1,0 +1,125 @@
+"""Modules from parts: built without memory, filled tensor by tensor, or created from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith.engines.protocol import Base, Part
+from tunesmith.engines.stable_diffusion.names import live_layer, stored_names
+from tunesmith.engines.stable_diffusion.shapes import tensor_shapes
+from tunesmith.errors import WeightsError
+from tunesmith.weights.files import open_tensors
+
+
+def build_module(role: str, sizes: Mapping[str, Any]) -> nn.Module:
+    """The module of a part with its sizes, weights as the library initialises them (or on the current device)."""
+    if role == "text_encoder":
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        return CLIPTextModel(CLIPTextConfig(**sizes))  # type: ignore[no-any-return]
+    if role == "denoiser":
+        from diffusers import UNet2DConditionModel
+
+        return UNet2DConditionModel(**sizes)  # type: ignore[no-any-return]
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**sizes)  # type: ignore[no-any-return]
+
+
+def read_part(part: Part, sizes: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """(canonical name, tensor in the file's dtype) of every tensor of a part, read one by one."""
+    if part.path is None:
+        raise WeightsError(
+            f"the {part.role} has no weights yet",
+            expected="a part with a file",
+            do=f"train it first, or name one in base.parts.{part.role}",
+        )
+    shapes = tensor_shapes(part.role, sizes)
+    with open_tensors(part.path) as file:
+        stored = stored_names(part.role, part.layout, part.prefix, file.names, sizes)
+        for canonical, name in stored.items():
+            # Older autoencoders keep their attention as 1x1 convolutions: the same numbers in another shape.
+            yield canonical, file.read(name).reshape(shapes[canonical])
+
+
+def load_part(
+    part: Part, sizes: Mapping[str, Any], device: torch.device, dtype: torch.dtype, seed: int | None = None
+) -> nn.Module:
+    """One module of a part, its parameters in `dtype` on `device`; peak memory is about the module's own size.
+
+    A part without a file is created from `seed`.
+    """
+    if part.path is None:
+        if seed is None:
+            next(read_part(part, sizes))
+        return create_part(part.role, sizes, int(seed or 0)).to(device=device, dtype=dtype)
+    module = _without_memory(part.role, sizes)
+    filled = set()
+    for canonical, tensor in read_part(part, sizes):
+        name = live_layer(part.role, canonical)
+        _assign(module, name, tensor, device, dtype)
+        filled.add(name)
+    missing = [name for name, _ in module.named_parameters() if name not in filled]
+    if missing:
+        raise WeightsError(
+            f"the {part.role} in {part.path} lacks {missing[0]} ({len(missing)} tensors in all)",
+            do="the file is damaged; get it again",
+        )
+    return module.to(device).eval()  # buffers only: the parameters are there already
+
+
+def _without_memory(role: str, sizes: Mapping[str, Any]) -> nn.Module:
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]
+
+    # Buffers (position ids) are kept real: no file holds them.
+    with init_empty_weights(include_buffers=False):
+        return build_module(role, sizes)
+
+
+def _assign(module: nn.Module, name: str, tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> None:
+    owner_name, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    # A tensor of a mapped file would stay tied to it: a copy is made even where dtype and device already agree.
+    value = torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
+    owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+
+
+def create_part(role: str, sizes: Mapping[str, Any], seed: int) -> nn.Module:
+    """A new module in float32, a function of role, sizes and seed only.
+
+    The last layer of every residual branch of a denoiser starts at zero, as in latent diffusion's own code, so that
+    it begins as the identity.
+    """
+    text = json.dumps([role, seed, sizes], sort_keys=True).encode()
+    drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(drawn)
+        module = build_module(role, sizes)
+    if role == "denoiser":
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                layer = name.rpartition(".")[0]
+                if layer == "conv_out" or layer.endswith((".conv2", ".proj_out")):
+                    parameter.zero_()
+    return module.requires_grad_(False).eval()
+
+
+def part_module(base: Base, role: str, device: torch.device, dtype: torch.dtype, seed: int | None = None) -> nn.Module:
+    """The module of one role of a base."""
+    return load_part(base.parts[role], base.architecture[role], device, dtype, seed)
+
+
+def canonical_tensors(role: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Canonical name -> parameter of a running module, also of one that an adapter library has wrapped."""
+    root = "text_model." if role == "text_encoder" else ""
+    return {
+        root + name.replace(".base_layer.", "."): parameter.detach()
+        for name, parameter in module.named_parameters()
+        if ".lora_" not in name
+    }
