@@ -147,7 +147,8 @@ def create_job(
 ) -> JobFolder:
     """Make the folder of a new job, complete or not at all.
 
-    Paths in the recipe are made absolute, since the job runs elsewhere. `details` go into the manifest as they are. Raises JobError where `id` is taken or cannot be a folder's name.
+    Paths in the recipe are made absolute, since the job runs elsewhere. `details` go into the manifest as they are.
+    Raises JobError where `id` is taken or cannot be a folder's name.
     """
     if kind not in KINDS:
         raise JobError(f"no kind of job is called {kind!r}", expected=f"one of {', '.join(KINDS)}")

@@ -134,9 +134,9 @@ def drop_superseded(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def went_back_to(line: dict[str, Any]) -> int | None:
-    """The step that a line says the run went back to, or None."""
+    """The last step that still counts after a line that goes back, -1 for none at all; None for other lines."""
     if line["kind"] == "resumed":
-        return int(line["step"])
+        return -1 if line.get("fresh") else int(line["step"])
     if line["kind"] == "rolled_back":
         return int(line["to_step"])
     return None

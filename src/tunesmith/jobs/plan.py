@@ -12,12 +12,11 @@ from tunesmith.data.findings import Finding, examine
 from tunesmith.data.order import Order
 from tunesmith.engines.index import engine_named
 from tunesmith.engines.protocol import Base, Engine, Estimate, Machine, PhaseCost
-from tunesmith.errors import PlanRefused
 from tunesmith.jobs.forecast import ConceptShare, DiskForecast, Offer, PhaseForecast, Plan, Refusal, gib
 from tunesmith.jobs.items import Gathered, gather
 from tunesmith.jobs.machine import available_memory_bytes, read_machine, unmeasured_machine
 from tunesmith.jobs.offers import offers_for
-from tunesmith.jobs.refusals import refusals_of
+from tunesmith.jobs.refusals import check_engine, refused
 from tunesmith.recipe.schema import Recipe
 from tunesmith.training.components import settled, total_steps
 from tunesmith.weights.atomic import free_bytes
@@ -37,9 +36,7 @@ def plan_recipe(
     Raises what a person must mend first: RecipeError, DataError, WeightsError.
     """
     engine = engine_named(recipe.engine)
-    early = refusals_of(recipe, engine)
-    if early:
-        raise _refused(early)
+    check_engine(recipe, engine)
     base = engine.open(recipe.base)
     gathered = gather(recipe, engine, home=home, on_progress=on_progress)
     return make_plan(recipe, engine, base, gathered=gathered, machine=read_machine(home), home=home), gathered
@@ -55,16 +52,14 @@ def refuse_or_pass(recipe: Recipe, home: Path) -> Plan:
 def check_refusals(plan: Plan) -> None:
     """Raise PlanRefused where the plan has refusals."""
     if plan.refusals:
-        raise _refused(plan.refusals)
+        raise refused(plan.refusals)
 
 
 def make_plan(
     recipe: Recipe, engine: Engine, base: Base, *, gathered: Gathered, machine: Machine | None, home: Path
 ) -> Plan:
     """The plan from what was read. `machine` is None where this one was never measured: time stays unknown then."""
-    early = refusals_of(recipe, engine)
-    if early:
-        raise _refused(early)
+    check_engine(recipe, engine)
     recipe = settled(engine.facts, recipe)
     order = order_of(recipe, engine, gathered)
     steps = total_steps(recipe.length, order.batches_per_epoch)
@@ -175,12 +170,6 @@ def phase_seconds(cost: PhaseCost, machine: Machine) -> float | None:
             return None
         seconds += cost.units * operations / rate
     return seconds
-
-
-def _refused(refusals: tuple[Refusal, ...]) -> PlanRefused:
-    reasons = "; ".join(refusal.reason for refusal in refusals)
-    changes = "; ".join(dict.fromkeys(refusal.change for refusal in refusals if refusal.change))
-    return PlanRefused(reasons, do=changes)
 
 
 def _device(recipe: Recipe, machine: Machine | None) -> str:

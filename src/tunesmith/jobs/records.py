@@ -29,16 +29,17 @@ class Planned:
 
     kind: ClassVar[str] = "planned"
     steps: int
-    start_step: int = 0
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """Training goes on from `step`: every earlier event of a later step is superseded. Step 0 starts afresh."""
+    """Training goes on from `step`: every earlier line about a later step is superseded. `fresh` says that there was no
+    state, so that the lines about step 0 are superseded, too."""
 
     kind: ClassVar[str] = "resumed"
     step: int
     notes: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 @dataclass(frozen=True)

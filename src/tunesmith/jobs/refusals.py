@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tunesmith.engines.protocol import Engine, Stage
+from tunesmith.errors import PlanRefused
 from tunesmith.jobs.forecast import Refusal
 from tunesmith.recipe.schema import Recipe
 
@@ -20,6 +21,20 @@ def refusals_of(recipe: Recipe, engine: Engine) -> tuple[Refusal, ...]:
         names = [one.name for one in facts.stages]
         return (_unknown(facts.title, "stage", recipe.method.stage, names, "method.stage"),)
     return (*_method(recipe, engine, stage), *_exports(recipe, engine), *_prior(recipe))
+
+
+def check_engine(recipe: Recipe, engine: Engine) -> None:
+    """Raise PlanRefused with every reason of `refusals_of`."""
+    found = refusals_of(recipe, engine)
+    if found:
+        raise refused(found)
+
+
+def refused(refusals: Sequence[Refusal]) -> PlanRefused:
+    """All reasons and all changes as one error."""
+    reasons = "; ".join(refusal.reason for refusal in refusals)
+    changes = "; ".join(dict.fromkeys(refusal.change for refusal in refusals if refusal.change))
+    return PlanRefused(reasons, do=changes)
 
 
 def _method(recipe: Recipe, engine: Engine, stage: Stage) -> tuple[Refusal, ...]:

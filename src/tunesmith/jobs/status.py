@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.journal import read_lines, went_back_to
 from tunesmith.jobs.lock import is_held
 from tunesmith.jobs.records import finite
-from tunesmith.weights.atomic import write_json
+from tunesmith.weights.atomic import explained
 
 FORMAT = 1
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -108,7 +109,11 @@ def read_status(folder: JobFolder) -> Status:
 def write_status(folder: JobFolder, status: Status, offset_bytes: int) -> None:
     """Keep `status`, which covers the journal's first `offset_bytes`. For the journal's writer only."""
     content = {"format": FORMAT, "covers_bytes": offset_bytes, "status": to_json(status)}
-    write_json(folder.status_file, content)
+    # Renamed so that nobody reads half of it, but not synced: after a power cut it is rebuilt from the journal.
+    temporary = folder.path / f".status.{os.getpid()}.tmp"
+    with explained(folder.status_file):
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        temporary.replace(folder.status_file)
 
 
 def rebuild(folder: JobFolder) -> Status:
@@ -243,7 +248,12 @@ def _gone_back(status: Status, step: int) -> Status:
     """Forget what was said about steps after `step`; they are done again."""
     kept = tuple(measured for measured in status.validations if measured.step <= step)
     return dataclasses.replace(
-        status, step=step, saved_step=min(status.saved_step, step), validations=kept, loss=None, loss_mean=None
+        status,
+        step=max(0, step),
+        saved_step=max(0, min(status.saved_step, step)),
+        validations=kept,
+        loss=None,
+        loss_mean=None,
     )
 
 

@@ -1,0 +1,48 @@
+"""The end of a training job: the last and the best checkpoint in the catalog, and the exports that were asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith.catalog.card import Card
+from tunesmith.catalog.shelf import Shelf
+from tunesmith.exchange.export import export_checkpoint
+from tunesmith.jobs.records import Exported
+from tunesmith.jobs.work.checkpoints import measures_at, register_best, register_final
+from tunesmith.jobs.work.live import Live
+from tunesmith.jobs.work.run import Run
+
+
+def register_results(run: Run, live: Live) -> Card:
+    """The last step's checkpoint, and the best one where that is another; says which is better by what."""
+    best = register_best(run, live)
+    final = register_final(run, live, measures_at(run, live.state.step))
+    if best is not None:
+        loss = best.measures.get("holdout_loss", float("nan"))
+        run.log(f"the lowest held-out loss, {loss:.5f}, was at step {best.step}: that is {best.name}")
+    return final
+
+
+def export_results(run: Run, live: Live, card: Card) -> None:
+    """One file or folder for each layout of the recipe, each proven by loading it back."""
+    opened = live.opened
+    output = opened.recipe.output
+    target = Path(output.folder) if output.folder is not None else run.folder.results
+    shelf = Shelf(run.folder.home)
+    for layout in output.exports:
+        exported = export_checkpoint(
+            card,
+            shelf,
+            engine=opened.engine,
+            base=opened.base,
+            layout=layout,
+            path=target / export_name(output.name, layout, output.exports),
+            dtype=output.dtype,
+        )
+        run.emit(Exported(card.step, str(exported.path), layout))
+
+
+def export_name(name: str, layout: str, layouts: tuple[str, ...]) -> str:
+    """`peter.safetensors` for the first one-file layout, `peter-diffusers` and so on for the others."""
+    single = layout in ("kohya", "single_file") or (layout == "diffusers" and "kohya" not in layouts)
+    return f"{name}.safetensors" if single else f"{name}-{layout}"
