@@ -219,7 +219,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """`total` is a scalar to differentiate: the weighted mean over items. `per_item` [batch] is detached, unweighted."""
+    """`total` is a scalar to differentiate, `per_item` [batch] is detached and unweighted.
+
+    total = mean(per_item * weights) (`numeric.losses.weighted_mean`): divided by the count of items, so that a weight
+    counts where an item is alone in its batch too.
+    """
 
     total: torch.Tensor
     per_item: torch.Tensor

@@ -193,7 +193,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 def weighted(per_item: Tensor, batch: Batch, named: Mapping[str, Tensor]) -> Loss:
     """The weighted mean over items and its parts."""
     weights = batch.weights.to(per_item.device)
-    return Loss((per_item * weights).sum() / weights.sum(), per_item.detach(), named)
+    return Loss((per_item * weights).mean(), per_item.detach(), named)
 
 
 def denoiser_loss(model: Model, batch: Batch, rng: BatchRng) -> Loss:

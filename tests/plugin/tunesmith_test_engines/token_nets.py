@@ -130,7 +130,7 @@ def loss(model: Model, batch: Batch) -> Loss:
     per_item = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none").mean(dim=1)
     weights = batch.weights.to(device)
     hit = (logits.argmax(dim=-1) == tokens[:, 1:]).float().mean()
-    return Loss((per_item * weights).sum() / weights.sum(), per_item.detach(), {"accuracy": hit})
+    return Loss((per_item * weights).mean(), per_item.detach(), {"accuracy": hit})
 
 
 @torch.no_grad()
