@@ -26,7 +26,7 @@ class EngineCase:
     `settings` are values of the engine's own knobs that keep it tiny, `request` those of a generation request;
     `recorded` maps batch tensor names that replace random draws to what an item's value is made from:
     the name of a tensor of the same shape, or a number. `without_gradient` lists parameters that the objective never
-    uses; `architecture` is what to create from nothing, by default the first named one.
+    uses.
     """
 
     engine_name: str
@@ -37,7 +37,6 @@ class EngineCase:
     request: Mapping[str, Any]
     recorded: Mapping[str, str | int]
     without_gradient: frozenset[str] = frozenset()
-    architecture: str | None = None
 
     @property
     def engine(self) -> Engine:
@@ -78,6 +77,23 @@ def _write_tokens(path: Path, seed: int) -> Path:
     return write_tokens_base(path, seed=seed)
 
 
+def _write_tiny_sd(path: Path, seed: int) -> Path:
+    from safetensors.torch import save_file
+    from tiny_sd import single_file_tensors
+
+    tensors = single_file_tensors()
+    if seed:
+        tensors = {name: tensor + 0.01 * seed for name, tensor in tensors.items()}
+    save_file(tensors, path)
+    return path
+
+
+def _write_stable_diffusion(path: Path, seed: int) -> Path:
+    from tiny_sd import write_single_file
+
+    return write_single_file(path, seed=seed)
+
+
 CASES: Mapping[str, EngineCase] = {
     "test_pictures": EngineCase(
         "test_pictures",
@@ -100,6 +116,22 @@ CASES: Mapping[str, EngineCase] = {
         variants={"plain": {}, "dropout": {"data": {"caption_dropout": 0.5}}},
         request={"tokens": 5},
         recorded={},
+    ),
+    "stable_diffusion": EngineCase(
+        "stable_diffusion",
+        _write_tiny_sd,
+        lambda folder: picture_items(folder, 4, control=False),
+        settings={"resolution": 32},
+        variants={
+            "plain": {},
+            "flip": {
+                "engine": {"flip": True, "buckets": True, "bucket_low": 16, "bucket_high": 64, "bucket_step": 16},
+                "data": {"caption_dropout": 0.5},
+            },
+            "tags": {"data": {"shuffle_tags": True, "tag_dropout": 0.3, "caption_dropout": 0.3}},
+        },
+        request={"steps": 2, "width": 32, "height": 32},
+        recorded={"noise": "latents", "timesteps": 400},
     ),
 }
 

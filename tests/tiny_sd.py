@@ -185,26 +185,31 @@ def single_file_shapes(sizes: Sizes = TINY) -> Shapes:
     return dict([*_unet(sizes), *_vae(sizes), *_text(sizes)])
 
 
-def fill(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """The formula of the recorded runs: biases 0, other vectors 1, matrices normal with a key from the name."""
+def fill(name: str, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    """The formula of the recorded runs: biases 0, other vectors 1, matrices normal with a key from the name.
+
+    Another `seed` than 0 gives other matrices.
+    """
     if name.endswith(".bias"):
         return torch.zeros(shape)
     if len(shape) == 1:
         return torch.ones(shape)
-    random = numpy.random.Generator(numpy.random.Philox(key=zlib.crc32(name.encode())))
+    random = numpy.random.Generator(numpy.random.Philox(key=zlib.crc32(name.encode()) + (seed << 32)))
     values = torch.from_numpy(random.standard_normal(int(numpy.prod(shape)), dtype=numpy.float32)).reshape(shape)
     embedding = "embedding" in name and "time" not in name
     return values * (0.02 if embedding else 0.8 / float(numpy.prod(shape[1:])) ** 0.5)
 
 
-def single_file_tensors(sizes: Sizes = TINY, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def single_file_tensors(
+    sizes: Sizes = TINY, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> dict[str, torch.Tensor]:
     """The tiny base in memory, original names."""
-    return {name: fill(name, shape).to(dtype) for name, shape in single_file_shapes(sizes).items()}
+    return {name: fill(name, shape, seed).to(dtype) for name, shape in single_file_shapes(sizes).items()}
 
 
-def write_single_file(path: Path, sizes: Sizes = TINY, dtype: torch.dtype = torch.float32) -> Path:
+def write_single_file(path: Path, sizes: Sizes = TINY, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
     """The tiny base as one .safetensors."""
-    save_file(single_file_tensors(sizes, dtype), str(path))
+    save_file(single_file_tensors(sizes, dtype, seed), str(path))
     return path
 
 
