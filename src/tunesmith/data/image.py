@@ -118,9 +118,6 @@ def _shrink(image: Image.Image, size: tuple[int, int], box: tuple[float, float, 
 
     (Pillow's own box filter counts a pixel wholly or not at all, which shows as uneven lines at ratios such as 1.5.)
     """
-    whole = int((box[2] - box[0]) / size[0] // 2)
-    if whole > 1:  # most of a large shrink in C; what is left, at least a factor of two, exactly
-        image, box = image.reduce(whole), (box[0] / whole, box[1] / whole, box[2] / whole, box[3] / whole)
     pixels = np.asarray(image)
     pixels = _average(pixels, box[1], min(box[3], pixels.shape[0]), size[1])
     pixels = _average(pixels.swapaxes(0, 1), box[0], min(box[2], image.width), size[0]).swapaxes(0, 1)

@@ -6,10 +6,9 @@ keep from version to version; `shuffle` and numpy's generators carry no such pro
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -40,11 +39,10 @@ def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[tuple[Item
 
 @dataclass(frozen=True)
 class _Slot:
-    """One batch's place in an epoch: how many of its items are own views of `shape`, how many prior ones."""
+    """One batch's place in an epoch: how many own views of `shape`, how many prior items; None: prior ones alone."""
 
-    shape: str
+    shape: str | None
     own: int
-    prior_shape: str
     prior: int
 
 
@@ -121,16 +119,25 @@ class Order:
     def _slots(self) -> tuple[_Slot, ...]:
         share = Fraction(self.prior_fraction).limit_denominator(1_000_000)
         own = {shape: len(views) for shape, views in self._own.items()}
-        priors = {shape: len(found) for shape, found in self._priors.items()}
-        return _slots_of(own, priors, self.batch_items, share if priors else Fraction(0))
+        return _slots_of(own, self._priors, self.batch_items, share if self._priors else Fraction(0))
 
     @cached_property
-    def _prior_per_epoch(self) -> dict[str, int]:
-        counts = dict.fromkeys(self._priors, 0)
-        for slot in self._slots:
-            if slot.prior:
-                counts[slot.prior_shape] += slot.prior
-        return counts
+    def _mixed_in(self) -> dict[str, int]:
+        """Shape -> how many prior items one epoch mixes into batches of that shape."""
+        return {
+            shape: count
+            for shape in self._priors
+            if (count := sum(slot.prior for slot in self._slots if slot.shape == shape)) > 0
+        }
+
+    @cached_property
+    def _alone(self) -> tuple[str, ...]:
+        """The shapes that batches of prior items alone take in turn, each often enough to show all it has."""
+        turns = {shape: ceil(len(found) / self.batch_items) for shape, found in self._priors.items()}
+        return tuple(
+            shape
+            for _, shape in sorted(((at + 0.5) / turns[shape], shape) for shape in turns for at in range(turns[shape]))
+        )
 
     def _drawn(self, number: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
         """An epoch's batches, and how many of its items come before each."""
@@ -146,24 +153,37 @@ class Order:
             shape: [indices[at] for at in permutation(len(indices), f"{self.seed}/{number}/views/{shape}")]
             for shape, indices in self._own.items()
         }
-        priors = {shape: self._prior_views(shape, number) for shape, count in self._prior_per_epoch.items() if count}
+        priors = {
+            shape: self._prior_row(shape, "mixed", number * count, count) for shape, count in self._mixed_in.items()
+        }
+        alone = number * sum(slot.shape is None for slot in self._slots)
         batches = []
         for slot in self._slots:
-            own = [views[slot.shape].pop() for _ in range(slot.own)]
-            batches.append(tuple(own + [priors[slot.prior_shape].pop() for _ in range(slot.prior)]))
+            if slot.shape is not None:
+                own = [views[slot.shape].pop() for _ in range(slot.own)]
+                batches.append(tuple(own + [priors[slot.shape].pop() for _ in range(slot.prior)]))
+            else:
+                batches.append(tuple(self._prior_batch(alone, slot.prior)))
+                alone += 1
         return tuple(batches[at] for at in permutation(len(batches), f"{self.seed}/{number}/batches"))
 
-    def _prior_views(self, shape: str, number: int) -> list[int]:
-        """The stretch of the endless row of prior items (one permutation after the other) that this epoch uses."""
-        items, count = self._priors[shape], self._prior_per_epoch[shape]
-        first, last = number * count // len(items), ((number + 1) * count - 1) // len(items)
+    def _prior_batch(self, turn: int, count: int) -> list[int]:
+        """The prior items of the run's batch number `turn` of prior items alone."""
+        rounds, at = divmod(turn, len(self._alone))
+        shape = self._alone[at]
+        before = rounds * self._alone.count(shape) + self._alone[:at].count(shape)
+        return self._prior_row(shape, "alone", before * self.batch_items, count)
+
+    def _prior_row(self, shape: str, stream: str, start: int, count: int) -> list[int]:
+        """A stretch of the endless row of a shape's prior items: one permutation after the other."""
+        items = self._priors[shape]
+        first, last = start // len(items), (start + count - 1) // len(items)
         row = [
             items[at]
             for cycle in range(first, last + 1)
-            for at in permutation(len(items), f"{self.seed}/{cycle}/prior/{shape}")
+            for at in permutation(len(items), f"{self.seed}/{cycle}/{stream}/{shape}")
         ]
-        start = number * count - first * len(items)
-        return row[start : start + count]
+        return row[start - first * len(items) :][:count]
 
 
 def permutation(count: int, place: str) -> list[int]:
@@ -173,25 +193,14 @@ def permutation(count: int, place: str) -> list[int]:
     return sorted(range(count), key=keys.__getitem__)
 
 
-def _slots_of(
-    own: Mapping[str, int], priors: Mapping[str, int], batch_items: int, share: Fraction
-) -> tuple[_Slot, ...]:
+def _slots_of(own: Mapping[str, int], priors: Collection[str], batch_items: int, share: Fraction) -> tuple[_Slot, ...]:
     """The batches of an epoch by shape and size, before they are filled and shuffled.
 
-    `own` and `priors` count views and prior items by shape. Of what is drawn, `share` is prior: to within one item over
-    the epoch, rounded up, so that a small one still has some.
+    `own` counts views by shape, `priors` are the shapes with prior items. Of what is drawn, `share` is prior: rounded
+    up over the epoch, so that a small one still has some.
     """
     slots: list[_Slot] = []
     own_done = prior_done = 0
-    ends = list(accumulate(priors.values()))
-
-    def pay(owed: int) -> None:
-        """Add a batch of prior items alone, each prior shape as often as it has items."""
-        nonlocal prior_done
-        shape = list(priors)[bisect.bisect_right(ends, prior_done % ends[-1])]
-        slots.append(_Slot("", 0, shape, min(owed, batch_items)))
-        prior_done += slots[-1].prior
-
     for shape in sorted(own, key=lambda shape: (shape in priors, shape)):
         left = own[shape]
         while left:
@@ -202,12 +211,13 @@ def _slots_of(
                 if left + prior < batch_items:  # the last, short one keeps the share too
                     prior = min(max(_owed(share, own_done + left) - prior_done, 0), batch_items - left)
             taken = min(left, batch_items - prior)
-            slots.append(_Slot(shape, taken, shape, prior))
+            slots.append(_Slot(shape, taken, prior))
             left, own_done, prior_done = left - taken, own_done + taken, prior_done + prior
-            while shape not in priors and (owed := _owed(share, own_done) - prior_done) >= batch_items:
-                pay(owed)
+            while shape not in priors and _owed(share, own_done) - prior_done >= batch_items:
+                slots.append(_Slot(None, 0, batch_items))
+                prior_done += batch_items
     if (owed := _owed(share, own_done) - prior_done) > 0:
-        pay(owed)
+        slots.append(_Slot(None, 0, owed))
     return tuple(slots)
 
 

@@ -259,7 +259,7 @@ def _crown(pen: Pen, figure: Figure, middle: float) -> None:
 
 def _lance(pen: Pen, figure: Figure, middle: float) -> None:
     top = _top(figure, middle)
-    _outlined(pen, [(-4.5, top + 4), (4.5, top + 4), (0, top - 12)], figure.crest_colour)
+    _outlined(pen, [(-5.5, top + 4), (5.5, top + 4), (0, top - 13)], figure.crest_colour)
 
 
 _BEHIND: Mapping[str, Callable[[Pen, Figure, float], None]] = {

@@ -29,7 +29,6 @@ SKINS = ("spots", "stripes")
 
 CHARACTER_SKINS = ("checks", "bands", "halves")
 CHARACTER_CRESTS = ("comb", "crown", "lance")
-CHARACTER_COLOURS = tuple(monster_art.CHARACTER_COLOURS)
 
 _NO_PART = 0.4
 _SYLLABLES = ("zor", "bli", "quu", "vex", "mip", "tro", "gna", "fyx", "wub", "plo", "jat", "kru")
@@ -86,13 +85,14 @@ def new_character(seed: int) -> Character:
     rng = random.Random(f"character/{seed}")
     light = _pick(rng, monster_art.LIGHT_CHARACTER_COLOURS)
     dark = _pick(rng, monster_art.DARK_CHARACTER_COLOURS)
-    rest = [colour for colour in CHARACTER_COLOURS if colour not in (light, dark)]
+    # A light crest, so that it shows at night and in caves too.
+    crests = [colour for colour in monster_art.LIGHT_CHARACTER_COLOURS if colour != light]
     first = _pick(rng, _SYLLABLES)
     second = _pick(rng, [syllable for syllable in _SYLLABLES if syllable != first])
     return Character(
         trigger=first + second,
         body=_pick(rng, BODIES),
-        colours=(light, dark, _pick(rng, rest)),
+        colours=(light, dark, _pick(rng, crests)),
         skin=_pick(rng, CHARACTER_SKINS),
         crest=_pick(rng, CHARACTER_CRESTS),
         eyes=_pick(rng, EYES),
