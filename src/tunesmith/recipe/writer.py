@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.recipe.document import plain_scalar
+
+_HARMLESS = re.compile(r"[A-Za-z0-9_./]([A-Za-z0-9_./ -]*[A-Za-z0-9_./-])?\Z")
 
 
 def dump(document: Mapping[str, Any]) -> str:
@@ -27,7 +30,7 @@ def _styled(value: Any, *, outermost: bool = False) -> Any:
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
     if isinstance(value, str):
-        bare = value.isascii() and value.isprintable() and plain_scalar(value) == value
+        bare = _HARMLESS.match(value) and plain_scalar(value) == value
         return value if bare else DoubleQuotedScalarString(value)
     if isinstance(value, Mapping):
         styled: Any = CommentedMap((_styled(key), _styled(child)) for key, child in value.items())
