@@ -79,6 +79,7 @@ def _write_tokens(path: Path, seed: int) -> Path:
 
 def _write_tiny_sd(path: Path, seed: int) -> Path:
     from safetensors.torch import save_file
+
     from tiny_sd import single_file_tensors
 
     tensors = single_file_tensors()

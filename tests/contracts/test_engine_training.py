@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,8 @@ def test_targets_are_layers_of_the_running_modules(name: str, label: str, open_c
         assert opened.engine.layouts.live_name(target.component, target.canonical) == target.live
     without = dataclasses.replace(method, conv_rank=None)
     rest = opened.engine.targets(model, without)
-    assert set(rest) == {target for target in targets if target.kind != "conv"}
+    assert rest
+    assert set(rest) <= {target for target in targets if target.kind != "conv"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -246,11 +248,14 @@ def test_trained_weights_make_a_base(name: str, open_case: Open, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_models_are_created_from_a_seed(name: str, open_case: Open) -> None:
+def test_models_are_created_from_a_seed(name: str, open_case: Open, tmp_path: Path) -> None:
+    """The architecture of a base, written as JSON, is what `architecture` accepts to make another like it."""
     opened = open_case(name)
+    (tmp_path / "sizes.json").write_text(json.dumps(opened.base.architecture), encoding="utf-8")
     facts = opened.engine.facts
     stage = next(stage for stage in facts.stages if "scratch" in stage.methods)
-    base = opened.engine.open(BaseSection(architecture=opened.case.architecture or facts.architectures[0]))
+    base = opened.engine.open(BaseSection(architecture=str(tmp_path / "sizes.json")))
+    assert base.architecture == opened.base.architecture
     assert all(part.path is None for part in base.parts.values())
     states = []
     for seed in (0, 0, 1):
