@@ -82,7 +82,9 @@ def _export_weights(source: Path, engine: Engine, *, layout: str, path: Path, dt
     _check_layout(engine, layout, dtype, engine.layouts.weight_layouts, "full weights")
     trained = engine.open(BaseSection(path=str(source)))
     reserve(path.parent, sum(part.parameters for part in trained.parts.values()) * BYTES[dtype])
-    expected = {role: engine.tensors(trained, role) for role, part in trained.parts.items() if part.path is not None}
+    expected = {
+        role: dict(engine.tensors(trained, role)) for role, part in trained.parts.items() if part.path is not None
+    }
     opened, proof = settle(
         path,
         lambda draft: engine.write_base(trained, {}, draft, layout, dtype),

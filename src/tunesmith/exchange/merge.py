@@ -73,7 +73,7 @@ def merge_adapters(
     merged = merged_parts(engine, base, adapters, DTYPES[dtype])
 
     def prove(draft: Path) -> None:
-        verify_base(draft, engine, expected={role: part.items() for role, part in merged.items()}, dtype=dtype)
+        verify_base(draft, engine, expected=merged, dtype=dtype)
 
     reserve(Path(path).parent, sum(part.parameters for part in base.parts.values()) * DTYPES[dtype].itemsize)
     opened, _ = settle(path, lambda draft: engine.write_base(base, merged, draft, layout, dtype), prove)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def verify_adapter(path: Path, engine: Engine, *, base: Base, adapter: Adapter) 
             f"the first {name} of {component}",
             do="report this",
         )
-    if len(facts["dtypes"]) != 1:
-        raise ExchangeError(f"{path.name} mixes {', '.join(facts['dtypes'])}", do="report this")
+    if len(facts["dtypes"]) != 1 or facts["dtypes"][0] not in ROUNDING:
+        raise ExchangeError(f"{path.name} is in {', '.join(facts['dtypes'])}", expected=f"one of {', '.join(ROUNDING)}")
     dtype = facts["dtypes"][0]
     largest = 0.0
     for (component, name), pair in adapter.layers.items():
@@ -96,30 +96,32 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
 
 
 def verify_base(
-    path: Path, engine: Engine, *, expected: Mapping[str, Iterable[tuple[str, torch.Tensor]]], dtype: str
+    path: Path, engine: Engine, *, expected: Mapping[str, Mapping[str, torch.Tensor]], dtype: str
 ) -> Verification:
     """Open the base at `path` and compare the parts in `expected` with it, one tensor at a time.
 
-    `expected` is role -> pairs (canonical name, tensor); each is compared after rounding to `dtype` (fp32, fp16,
-    bf16), bit for bit. Raises ExchangeError.
+    `expected` is role -> canonical name -> tensor, asked for name by name (`MergedPart` computes them then); each is
+    compared after rounding to `dtype` (fp32, fp16, bf16), bit for bit. Raises ExchangeError.
     """
     try:
         base = engine.open(BaseSection(path=str(path)))
         matched, largest = 0, 0.0
         for role, wanted in expected.items():
-            names = dict(wanted)
+            seen = set()
             for name, back in engine.tensors(base, role):
-                if name not in names:
+                if name not in wanted:
                     raise ExchangeError(f"{path.name} has {name} in its {role}, which nothing asked for")
-                given = names.pop(name)
+                given = wanted[name]
+                seen.add(name)
                 rounded = given.detach().cpu().to(DTYPES[dtype]) if given.is_floating_point() else given.cpu()
                 if not torch.equal(rounded, back.to(rounded.dtype)):
                     difference, _ = _difference(rounded, back)
                     raise ExchangeError(f"{name} came back from {path.name} changed by {difference:.2g}")
                 largest = max(largest, _difference(given, back)[0])
                 matched += 1
-            if names:
-                raise ExchangeError(f"{path.name} came back without {next(iter(names))} ({len(names)} tensors)")
+            lost = [name for name in wanted if name not in seen]
+            if lost:
+                raise ExchangeError(f"{path.name} came back without {lost[0]} ({len(lost)} tensors)")
     except ExchangeError:
         raise
     except TunesmithError as error:

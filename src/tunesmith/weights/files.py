@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from tunesmith.errors import WeightsError
 from tunesmith.weights.atomic import explained, writing
@@ -45,10 +45,7 @@ _COPY_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class TensorFile:
-    """An open weights file or set of files. `read` gives one tensor on the CPU, as stored.
-
-    A tensor read from safetensors may lie in the mapped file: copy it before changing it in place.
-    """
+    """An open weights file or set of files. `read` gives one tensor on the CPU, as stored, in memory of its own."""
 
     path: Path
     infos: Mapping[str, TensorInfo]
@@ -82,20 +79,23 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         yield _checkpoint(path)
         return
-    with ExitStack() as stack:
-        infos: dict[str, TensorInfo] = {}
-        metadata: dict[str, str] = {}
-        owners: dict[str, Callable[[str], torch.Tensor]] = {}
-        for file, names in shards(path).items():
-            header = read_header(file)
-            try:
-                opened = stack.enter_context(safe_open(file, framework="pt", device="cpu"))
-            except (SafetensorError, OSError) as error:
-                raise WeightsError(f"{file} cannot be opened ({error})", do="download or copy it again") from error
-            infos.update({name: header.tensors[name] for name in names})
-            owners.update(dict.fromkeys(names, opened.get_tensor))
-            metadata.update(header.metadata)
-        yield TensorFile(path, infos, metadata, lambda name: owners[name](name))
+    metadata: dict[str, str] = {}
+    places: dict[str, tuple[Path, StoredTensor]] = {}
+    for file, names in shards(path).items():
+        header = read_header(file)
+        for name in names:
+            info = header.tensors[name]
+            places[name] = file, StoredTensor(info, header.starts[name], info.count, _contiguous(info.shape))
+        metadata.update(header.metadata)
+    infos = {name: place.info for name, (_, place) in places.items()}
+    # Read, not mapped: the touched pages of a mapped file count as this process's memory until it is closed, which
+    # doubles the peak of loading a base.
+    yield TensorFile(path, infos, metadata, lambda name: _read_stored(*places[name]))
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a tensor without gaps."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def _checkpoint(path: Path) -> TensorFile:

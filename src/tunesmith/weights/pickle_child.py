@@ -15,7 +15,6 @@ from collections import OrderedDict
 from typing import Any
 
 MEMORY_LIMIT_BYTES = 1 << 30
-CPU_LIMIT_SECONDS = 30
 TENSOR_LIMIT = 100_000
 
 STORAGES = {
@@ -161,14 +160,14 @@ def _naturals(values: object) -> bool:
     return isinstance(values, tuple) and all(_natural(value) for value in values)
 
 
-def _limit() -> None:
+def _limit(cpu_seconds: int) -> None:
     try:
         import resource
     except ImportError:  # Windows: the restricted unpickler stands alone there
         return
     for kind, bound in (
         (resource.RLIMIT_AS, MEMORY_LIMIT_BYTES),
-        (resource.RLIMIT_CPU, CPU_LIMIT_SECONDS),
+        (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 0),
     ):
@@ -182,8 +181,11 @@ def _limit() -> None:
 
 
 def main() -> int:
-    """Read stdin, write one JSON object to stdout: {"tensors": [...]} or {"refused": why}."""
-    _limit()
+    """Read stdin, write one JSON object to stdout: {"tensors": [...]} or {"refused": why}.
+
+    The one argument is the processor time allowed, in seconds.
+    """
+    _limit(int(sys.argv[1]))
     try:
         answer: dict[str, Any] = {"tensors": listed(sys.stdin.buffer.read())}
     except Refused as refusal:

@@ -24,6 +24,7 @@ from tunesmith.weights.header import DTYPE_BYTES, Header, TensorInfo, check_name
 SUFFIXES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 PICKLE_LIMIT_BYTES = 64 << 20
 MEMBER_LIMIT = 200_000
+CPU_LIMIT_SECONDS = 10
 TIMEOUT_SECONDS = 60.0
 CHILD = Path(__file__).with_name("pickle_child.py")
 
@@ -122,7 +123,7 @@ def _parse(path: Path, data: bytes) -> list[list[Any]]:
         # An environment of its own: nothing from ours can reach the child.
         environment = {"SYSTEMROOT": os.environ["SYSTEMROOT"]} if "SYSTEMROOT" in os.environ else {}
         done = subprocess.run(
-            [sys.executable, "-I", "-S", str(CHILD)],
+            [sys.executable, "-I", "-S", str(CHILD), str(CPU_LIMIT_SECONDS)],
             input=data,
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
