@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,7 +206,7 @@ def test_metadata_gives_everything(tmp_path, picture):
         ('{"file_name": "a.png", "text": "\\ud800"}', "half a character"),
         ('{"file_name": "a.png", "text": "x\\u0000y"}', "NUL"),
         ('{"file_name": "missing.png"}', "does not exist"),
-        ('{"file_name": "metadata.jsonl"}', "no picture"),
+        ('{"file_name": "metadata.jsonl"}', "is no image by its name"),
         ('{"file_name": "ok.png"}', "stands in line 1"),
         ('{"file_name": "a.png", "credits": 7}', "credits"),
         ("[" * 100_000, "not JSON"),
@@ -252,8 +253,23 @@ def test_mask_of_other_proportions(tmp_path, picture):
 
 
 def test_role_without_a_reader(tmp_path):
-    with pytest.raises(DataError, match="no reader for role 'audio'"):
-        read_items([tmp_path], DataSection(), media=("audio",))
+    for media in (("chart",), ("audio", "mask"), ("image", "audio"), ()):
+        with pytest.raises(DataError, match="cannot be read from folders"):
+            read_items([tmp_path], DataSection(), media=media)
+
+
+def test_sounds_are_items_too(tmp_path, picture):
+    picture("2_cat/cover.png")
+    for name, level in (("a", 1), ("b", 2)):
+        with wave.open(str(tmp_path / f"2_cat/{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(bytes([level, 0]) * 4000)
+        (tmp_path / f"2_cat/{name}.txt").write_text(f"a {name} meow")
+    reading = read_items([tmp_path / "2_cat"], DataSection(), media=("audio",))
+    assert [item.text["caption"] for item in reading.items] == ["a a meow", "a b meow"]
+    assert reading.items[0].media["audio"].facts == {"seconds": 0.5, "rate": 8000, "channels": 1, "format": "WAV"}
+    assert (reading.items[0].group, reading.items[0].repeats) == (reading.items[0].media["audio"].sha256, 2)
+    assert any(".png" in note for note in reading.notes)
 
 
 # ---------------------------------------------------------------- identity

@@ -44,7 +44,7 @@ class Listing:
     folders: tuple[str, ...]
     odd: tuple[str, ...] = ()
 
-    def pictures(self, extensions: tuple[str, ...]) -> tuple[str, ...]:
+    def items(self, extensions: tuple[str, ...]) -> tuple[str, ...]:
         """The names that are items: those with one of `extensions` (any case) that are no mask or control picture."""
         return tuple(
             name
@@ -105,9 +105,9 @@ def leaves_of(
             f"{path} holds no {METADATA}", expected="layout metadata", do="use layout auto, or add the file"
         )
     below = [listing_of(path / name) for name in listing.folders]
-    full = [child for child in below if child.pictures(extensions)]
+    full = [child for child in below if child.items(extensions)]
     numbered = [child for child in full if _NUMBERED.fullmatch(child.folder.name)]
-    own = listing.pictures(extensions)
+    own = listing.items(extensions)
     if layout == "flat":
         if not own:
             raise _nothing_here(listing, below, extensions)
@@ -162,7 +162,7 @@ def _one(
         note = f"{folder}: a flat folder, each item once an epoch (1 repeat)"
         note += f", concept {leaf.concept!r}" if leaf.concept else ""
     left = [
-        f"{child.folder} holds {len(child.pictures(extensions))} more and was left out: give it as a path of its own"
+        f"{child.folder} holds {len(child.items(extensions))} more and was left out: give it as a path of its own"
         for child in full
     ]
     return (leaf,), (note, *left)
@@ -174,13 +174,13 @@ def _many(
     """Every folder below that holds items, one leaf each."""
     leaves, notes = [], []
     for child in below:
-        if child.pictures(extensions):
+        if child.items(extensions):
             leaf, note = _numbered_leaf(child.folder, concepts)
             leaves.append(leaf)
             notes.append(note)
         else:
             notes.append(f"{child.folder} holds no items and was left out")
-    stray = len(listing.pictures(extensions))
+    stray = len(listing.items(extensions))
     if stray:
         notes.append(f"{stray} item{'s' if stray > 1 else ''} beside the folders in {listing.folder}: left out")
     return tuple(leaves), tuple(notes)
@@ -199,7 +199,7 @@ def _missing(folder: Path) -> DataError:
 def _nothing_here(listing: Listing, below: list[Listing], extensions: tuple[str, ...]) -> DataError:
     """Why a folder gave no items, naming the folder that would."""
     folder, wanted = listing.folder, f"{', '.join(extensions)} files"
-    full = [child.folder for child in below if child.pictures(extensions)]
+    full = [child.folder for child in below if child.items(extensions)]
     if full:
         return DataError(
             f"{folder} holds no items itself, its sub-folders do", expected=wanted, do=f"give {full[0]}, or layout auto"
@@ -225,6 +225,6 @@ def _nothing_here(listing: Listing, below: list[Listing], extensions: tuple[str,
 
 def _holds_items(folder: Path, extensions: tuple[str, ...]) -> bool:
     try:
-        return bool(listing_of(folder).pictures(extensions))
+        return bool(listing_of(folder).items(extensions))
     except DataError:
         return False

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.audio import AUDIO_EXTENSIONS, read_audio_header
 from tunesmith.data.captions import read_caption
-from tunesmith.data.entries import SIDE_ROLES, Entry, entries_of, refuse_twice
+from tunesmith.data.entries import SIDE_ROLES, Entry, Kind, entries_of, refuse_twice
 from tunesmith.data.formats import EXTENSIONS
 from tunesmith.data.image import read_header
 from tunesmith.data.item import Item, MediaFile
@@ -17,7 +18,10 @@ from tunesmith.data.layouts import METADATA, concept_named, leaves_of
 from tunesmith.errors import DataError
 from tunesmith.recipe.schema import DataSection
 
-PICTURE_ROLES = ("image", *SIDE_ROLES)
+KINDS: Mapping[str, Kind] = {
+    "image": Kind("image", EXTENSIONS, SIDE_ROLES),
+    "audio": Kind("audio", AUDIO_EXTENSIONS),
+}
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,21 @@ def read_items(
 ) -> Reading:
     """The items under `paths`, in the layout of `section`.
 
-    `media` are the roles every item must have; optional ones are taken where they are found. `hash_file` gives a file's
-    SHA-256 (a cache's `get`, for instance). `concepts` is {concept: trigger}. `on_progress(done, total)` counts items.
+    `media` are the roles every item must have, the first is what makes an item; optional ones are taken where they are
+    found. `hash_file` gives a file's SHA-256 (a cache's `get`, for instance). `concepts` is {concept: trigger}.
+    `on_progress(done, total)` counts items.
     Raises DataError with every item that cannot be used, the first one in full.
     """
-    unreadable = [role for role in media if role not in PICTURE_ROLES]
-    if unreadable:
-        raise DataError(f"no reader for role {unreadable[0]!r}", expected=f"one of {', '.join(PICTURE_ROLES)}")
+    kind = _kind_of(media)
     if not paths:
         raise DataError("no folder is given", expected="at least one folder of items", do="set data.paths")
     found: list[Entry] = []
     notes: list[str] = []
     for path in paths:
-        leaves, understood = leaves_of(path, section.layout, extensions=EXTENSIONS, concepts=concepts)
+        leaves, understood = leaves_of(path, section.layout, extensions=kind.extensions, concepts=concepts)
         notes += understood
         for leaf in leaves:
-            entries, said = entries_of(leaf, section)
+            entries, said = entries_of(leaf, section, kind)
             found += entries
             notes += said
     refuse_twice(found)
@@ -103,6 +106,18 @@ def dataset_hash(items: Iterable[Item]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _kind_of(media: Sequence[str]) -> Kind:
+    """What makes an item: the first role. Raises DataError where a role cannot be read."""
+    kind = KINDS.get(media[0]) if media else None
+    unreadable = media[:1] if kind is None else [role for role in media[1:] if role not in kind.sides]
+    if kind is None or unreadable:
+        raise DataError(
+            f"items of {' and '.join(media) or 'no role'} cannot be read from folders",
+            expected=f"one of {', '.join(KINDS)} first, beside an image also {', '.join(SIDE_ROLES)}",
+        )
+    return kind
+
+
 def _read_all(found: Sequence[Entry], reader: _Reader, on_progress: Callable[[int, int], None] | None) -> list[Item]:
     items: list[Item] = []
     problems: list[DataError] = []
@@ -128,16 +143,15 @@ def _read_all(found: Sequence[Entry], reader: _Reader, on_progress: Callable[[in
 def _item(entry: Entry, reader: _Reader) -> Item:
     media: dict[str, MediaFile] = {}
     for role, path in entry.files.items():
-        facts = read_header(path)
-        if role != "image":
+        facts = read_audio_header(path) if role == "audio" else read_header(path)
+        if role in SIDE_ROLES and "image" in media:
             _check_proportions(path, facts, media["image"].facts)
         media[role] = MediaFile(path, _hash(path, reader.hash_file), facts)
     lacking = [role for role in reader.media if role not in media]
     if lacking:
-        path = entry.files["image"]
         raise DataError(
-            f"{path} has no {lacking[0]} picture",
-            expected=f"{path.stem}.{lacking[0]}.png beside it, or a field {lacking[0]!r} in {METADATA}",
+            f"{entry.path} has no {lacking[0]} picture",
+            expected=f"{entry.path.stem}.{lacking[0]}.png beside it, or a field {lacking[0]!r} in {METADATA}",
             do="add it",
         )
     row, leaf = entry.row, entry.leaf
@@ -151,7 +165,7 @@ def _item(entry: Entry, reader: _Reader) -> Item:
         media=media,
         text=text,
         # Not the key: editing a caption must not move an item between training and holdout.
-        group=row.group if row is not None and row.group else hashes["image"],
+        group=row.group if row is not None and row.group else hashes[next(iter(entry.files))],
         concept=concept,
         repeats=leaf.repeats if row is None else row.repeats,
         weight=1.0 if row is None else row.weight,
@@ -179,7 +193,7 @@ def _hash(path: Path, hash_file: Callable[[Path], str]) -> str:
 
 def _caption(entry: Entry, concept: str, reader: _Reader) -> str:
     """The item's caption: its line, its sidecar, the recipe's default, the folder's text; "" where there is none."""
-    name = entry.files["image"].name
+    name = entry.path.name
     if entry.row is not None and "caption" in entry.row.text:
         caption = entry.row.text["caption"]
     elif entry.caption_file is not None:
