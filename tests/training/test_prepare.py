@@ -119,6 +119,63 @@ def test_checkpointing_is_switched_on_by_either_name(kind: type) -> None:
     assert module.on
 
 
+def tiny_text_model() -> torch.nn.Module:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    sizes = CLIPTextConfig(
+        vocab_size=30, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=6, attention_dropout=0.2, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return CLIPTextModel(sizes)
+
+
+def tiny_unet() -> torch.nn.Module:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 8), layers_per_block=1, cross_attention_dim=8, norm_num_groups=4,
+        attention_head_dim=2, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+
+
+def text_output(module: torch.nn.Module) -> torch.Tensor:
+    output: torch.Tensor = module(torch.arange(6)[None]).last_hidden_state
+    return output
+
+
+def unet_output(module: torch.nn.Module) -> torch.Tensor:
+    output: torch.Tensor = module(torch.ones(1, 4, 8, 8), 3, torch.ones(1, 2, 8)).sample
+    return output
+
+
+@pytest.mark.parametrize(
+    ("make", "output", "part"),
+    [(tiny_text_model, text_output, "mlp.fc1"), (tiny_unet, unet_output, "attn1.to_q")],
+    ids=["transformers", "diffusers"],
+)
+def test_recomputing_gives_the_same_gradients_by_computing_twice(make: Any, output: Any, part: str) -> None:
+    """With a frozen embedding and one trained layer in the middle, and dropout, which must be drawn the same twice."""
+    gradients, calls = [], []
+    for switch in (False, True):
+        module = make().requires_grad_(False).train()
+        layer = next(found for name, found in module.named_modules() if name.endswith(part))
+        layer.weight.requires_grad_(True)
+        seen: list[int] = []
+        layer.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        if switch:
+            recompute_activations("part", module)
+        torch.manual_seed(1)
+        output(module).square().sum().backward()
+        gradients.append(layer.weight.grad)
+        calls.append(len(seen))
+    assert calls == [1, 2]
+    assert torch.equal(gradients[0], gradients[1])
+    assert gradients[0].abs().sum() > 0
+
+
 def test_checkpointing_is_refused_where_it_does_not_exist(world: Path) -> None:
     recipe = recipe_of(world, "test_tokens", method={"gradient_checkpointing": True})
     engine = make_run(world, recipe_of(world, "test_tokens")).engine
