@@ -28,7 +28,7 @@ _DEFECT_CODE = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def work(folder: Path) -> int:
+def work(folder: Path, *, clock: Callable[[], float] = time.monotonic) -> int:
     """Do the job in `folder` to its end or to a stop; the exit code says how it went, the status says why.
 
     Raises JobBusy where another process works there and JobError where there is no job. Everything later is told in
@@ -43,14 +43,14 @@ def work(folder: Path) -> int:
     with hold(job) as attempt:
         journal = Journal(job, attempt)
         try:
-            run = Run(job, journal, Stops(job))
+            run = Run(job, journal, Stops(job, clock=clock), clock)
             run.open()
             run.emit(Started(attempt.number, os.getpid(), socket.gethostname(), __version__))
             run.log(f"attempt {attempt.number} by process {os.getpid()} on {socket.gethostname()}")
             with signals_caught(run.stops), _Ending(run) as ending:
-                started = time.monotonic()
+                started = clock()
                 _KINDS[kind](run)
-                run.log(f"completed after {time.monotonic() - started:.1f} s")
+                run.log(f"completed after {clock() - started:.1f} s")
             return ending.exit_code
         finally:
             journal.close()

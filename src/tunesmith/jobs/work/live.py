@@ -16,6 +16,7 @@ from tunesmith.training.batches import Batches
 from tunesmith.training.device import Precision, environment_record
 from tunesmith.training.encode import CachedReader
 from tunesmith.training.holdout import Holdout
+from tunesmith.training.packed import pack_frozen_convolutions
 from tunesmith.training.prepare import prepare
 from tunesmith.training.state import TrainState
 
@@ -49,6 +50,8 @@ def load_live(opened: Opened, cache: Cache, *, device: torch.device, precision: 
     if opened.init_adapter is not None:
         init = read_adapter(opened.init_adapter, engine.layouts, opened.base)
     state = prepare(engine, model, recipe=recipe, init=init, scaler=precision.scaler)
+    for module in (*model.components.values(), *model.frozen.values()):
+        pack_frozen_convolutions(module)
     reader = CachedReader(engine, opened.base, recipe=recipe, cache=cache)
     holdout = None
     if gathered.held_out:
