@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from tunesmith.data.formats import _webp_canvas
 from tunesmith.data.image import alpha_mask, fit_cover, flatten, load_image, read_header
 from tunesmith.errors import DataError
 
@@ -269,10 +273,30 @@ def test_damage_in_the_middle_is_found_on_loading(tmp_path):
         load_image(tmp_path / "a.png")
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    import struct
-    import zlib
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+@pytest.mark.filterwarnings("error")
+def test_random_damage_is_a_picture_or_one_clear_line(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    whole = saved(kind, **({} if kind == "BMP" else {"exif": exif, "icc_profile": profile}))
+    rng = random.Random(kind)
+    refusals = []
+    for round_ in range(150):
+        data = bytearray(whole)
+        for _ in range(1 + round_ % 9):
+            data[rng.randrange(len(data) if round_ % 2 else 400)] = rng.randrange(256)
+        (tmp_path / "a.png").write_bytes(data)
+        for function in (read_header, load_image):
+            try:
+                function(tmp_path / "a.png")
+            except DataError as error:
+                refusals.append(error.message)
+    assert 0 < len(refusals) < 300
+    assert not any("\n" in message for message in refusals)
 
+
+def png_claiming(width: int, height: int) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
@@ -298,8 +322,6 @@ def test_huge_webp_is_refused_before_its_canvas_is_made(tmp_path):
 
 @pytest.mark.parametrize("lossless", [True, False])
 def test_webp_canvas_is_read_as_the_library_does(tmp_path, lossless):
-    from tunesmith.data.formats import _webp_canvas
-
     data = saved("WEBP", lossless=lossless)
     assert _webp_canvas(data[:32]) == (40, 40)
     alpha = io.BytesIO()

@@ -195,6 +195,15 @@ def test_a_character_shows_its_colours_everywhere(seed):
             assert near(picture, monster_art.CHARACTER_COLOURS[name]).sum() >= 12, name
 
 
+def test_every_skin_and_crest_looks_different():
+    character = replace(new_character(0), colours=("lime", "navy", "cream"))
+    looks = [replace(character, skin=skin, crest=crest) for skin in CHARACTER_SKINS for crest in CHARACTER_CRESTS]
+    pictures = [pixels(replace(PLAIN, character=look)) for look in looks]
+    for at, one in enumerate(pictures):
+        for other in pictures[:at]:
+            assert (np.abs(one - other).max(-1) > 40).sum() >= 20
+
+
 def test_a_character_is_named_by_its_trigger_alone():
     character = new_character(0)
     text = caption(replace(PLAIN, character=character))

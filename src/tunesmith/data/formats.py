@@ -7,6 +7,7 @@ chosen from an explicit list, and the size is checked before a pixel is decoded.
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,9 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         with path.open("rb") as file:
             kind = _recognised(path, file)
-            image = dict(_READERS)[kind](file)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of damaged EXIF: such a picture is simply upright
+                image = dict(_READERS)[kind](file)
             refuse_huge(path, *image.size)
             yield image
     except DAMAGE as error:
@@ -111,8 +114,10 @@ def refuse_huge(path: Path, width: int, height: int) -> None:
 def turn_of(image: ImageFile.ImageFile) -> Image.Transpose | None:
     """How EXIF orientation wants the picture turned, from what stands before the pixels; None: it is upright."""
     try:
-        # Not image.getexif(): the PNG reader would decode the whole picture to look for a late EXIF chunk.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Not image.getexif(): the PNG reader would decode the whole picture to look for a late EXIF chunk.
+            orientation = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except DAMAGE:
         return None
     return _TURNS.get(orientation) if isinstance(orientation, int) else None
