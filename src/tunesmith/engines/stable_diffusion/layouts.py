@@ -20,7 +20,8 @@ from tunesmith.errors import AdapterError
 ADAPTED = ("denoiser", "text_encoder")
 FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "autoencoder": "vae"}
 _KOHYA = {"denoiser": "lora_unet_", "text_encoder": "lora_te_"}
-_KOHYA_ALIASES = {"lora_te1_": "lora_te_"}  # some writers number the only text encoder
+# Some writers number the only text encoder; others name its layers as transformers 5.6 runs them.
+_KOHYA_ALIASES = {"lora_te1_": "lora_te_", "lora_te_encoder_": "lora_te_text_model_encoder_"}
 _DIFFUSERS = {"denoiser": "unet.", "text_encoder": "text_encoder."}
 _PEFT = "base_model.model."
 _ATTENTION = re.compile(r"attentions\.\d+\.(proj_in|proj_out|transformer_blocks\.\d+\.(attn\d\.to_.*|ff\.net\..*))$")

@@ -85,8 +85,7 @@ def _without_memory(role: str, sizes: Mapping[str, Any]) -> nn.Module:
 def _assign(module: nn.Module, name: str, tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = module.get_submodule(owner_name)
-    # A tensor of a mapped file would stay tied to it: a copy is made even where dtype and device already agree.
-    value = torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
+    value = tensor.to(device=device, dtype=dtype)
     owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
 
 
