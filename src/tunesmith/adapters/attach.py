@@ -249,6 +249,7 @@ def _usual(values: Iterable[Any]) -> Any:
 def _inject(root: nn.Module, config: LoraConfig, name: str) -> None:
     """peft's injection without what it leaves on the module or changes beside its own layers."""
     marks = {parameter: parameter.requires_grad for parameter in root.parameters()}
+    active = {module: _active(module) for module in root.modules() if isinstance(module, LoraLayer)}
     kept = root.__dict__.pop("peft_config", None)
     try:
         inject_adapter_in_model(config, root, adapter_name=name, low_cpu_mem_usage=True)
@@ -258,6 +259,8 @@ def _inject(root: nn.Module, config: LoraConfig, name: str) -> None:
             root.__dict__["peft_config"] = kept
         for parameter, trained in marks.items():
             parameter.requires_grad_(trained)
+        for module, names in active.items():
+            module._active_adapter = names
 
 
 def _start(wrapper: LoraLayer, name: str, draw: torch.Generator) -> None:

@@ -20,6 +20,7 @@ import torch
 from tunesmith.adapters import peft_folder
 from tunesmith.adapters.adapter import Adapter, Layer, Pair, check_whole, usual_rank_and_alpha
 from tunesmith.adapters.keys import recognised, refuse_leftovers
+from tunesmith.adapters.peft_folder import rounded
 from tunesmith.adapters.seams import Names
 from tunesmith.errors import AdapterError
 from tunesmith.weights.files import edit_metadata, open_tensors, write_safetensors
@@ -166,18 +167,6 @@ def _diffusers(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator
         yield f"{stem}.lora_B.weight", rounded(stem, pair.up.float() * pair.scale, dtype)
         if pair.magnitude is not None:
             yield f"{stem}.lora_magnitude_vector", rounded(stem, peft_folder.shaped(pair), dtype)
-
-
-def rounded(stem: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor in the dtype of the file. Raises AdapterError where a number becomes Inf, or was not finite."""
-    cast = tensor.to(dtype)
-    if not bool(torch.isfinite(cast).all()):
-        finite = bool(torch.isfinite(tensor).all())
-        raise AdapterError(
-            f"{stem} holds {'numbers too large for ' + str(dtype) if finite else 'NaN or Inf'}",
-            do="export in fp32 or bf16" if finite else "use an earlier checkpoint",
-        )
-    return cast
 
 
 def _network(adapter: Adapter) -> dict[str, str]:

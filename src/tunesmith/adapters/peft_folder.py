@@ -7,6 +7,7 @@ loads a folder as it is. Our reader also takes folders that peft itself wrote un
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,23 +52,43 @@ def write(path: Path, adapter: Adapter, layouts: Names, dtype: torch.dtype, meta
     """Write a PEFT folder at `path`, whole or not at all."""
     draft = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:12]}.draft")
     several = len(adapter.components) > 1
-    for component in adapter.components:
-        folder = draft / layouts.folders[component] if several else draft
-        pairs = {name: pair for (owner, name), pair in adapter.layers.items() if owner == component}
-        tensors: dict[str, torch.Tensor] = {}
-        for canonical, pair in pairs.items():
-            stem = f"{PEFT_PREFIX}{_inner(layouts, component, canonical)}"
-            tensors[f"{stem}.lora_A.weight"] = pair.down.to(dtype)
-            tensors[f"{stem}.lora_B.weight"] = pair.up.to(dtype)
-            if pair.magnitude is not None:
-                tensors[f"{stem}.lora_magnitude_vector"] = shaped(pair).to(dtype)
-        for name, tensor in tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise AdapterError(f"{name} is not finite in {dtype}", do="write it in fp32, or use another checkpoint")
-        write_safetensors(folder / TENSORS, tensors, {"format": "pt", COMPONENT_KEY: component, **metadata})
-        inner = {_inner(layouts, component, canonical): pair for canonical, pair in pairs.items()}
-        write_json(folder / CONFIG, config_of(inner))
-    replace_folder(draft, path)
+    try:
+        for component in adapter.components:
+            folder = draft / layouts.folders[component] if several else draft
+            pairs = {
+                _inner(layouts, component, name): pair
+                for (owner, name), pair in adapter.layers.items()
+                if owner == component
+            }
+            text = {"format": "pt", COMPONENT_KEY: component, **metadata}
+            write_safetensors(folder / TENSORS, _tensors(pairs, dtype), text)
+            write_json(folder / CONFIG, config_of(pairs))
+        replace_folder(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _tensors(pairs: Mapping[str, Pair], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for name, pair in pairs.items():
+        stem = f"{PEFT_PREFIX}{name}"
+        tensors[f"{stem}.lora_A.weight"] = rounded(stem, pair.down, dtype)
+        tensors[f"{stem}.lora_B.weight"] = rounded(stem, pair.up, dtype)
+        if pair.magnitude is not None:
+            tensors[f"{stem}.lora_magnitude_vector"] = rounded(stem, shaped(pair), dtype)
+    return tensors
+
+
+def rounded(stem: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in the dtype of the file. Raises AdapterError where a number becomes Inf, or was not finite."""
+    cast = tensor.to(dtype)
+    if not bool(torch.isfinite(cast).all()):
+        finite = bool(torch.isfinite(tensor).all())
+        raise AdapterError(
+            f"{stem} holds {'numbers too large for ' + str(dtype) if finite else 'NaN or Inf'}",
+            do="export in fp32 or bf16" if finite else "use an earlier checkpoint",
+        )
+    return cast
 
 
 def config_of(pairs: Mapping[str, Pair]) -> dict[str, Any]:
