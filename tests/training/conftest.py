@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from training_run import write_world
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Tests that change the thread count leave it as it was for the next one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from training_run import items_of, recipe_of
 from tunesmith.data.cache import Cache
 from tunesmith.data.item import Item
 from tunesmith.engines.index import engine_named
-from tunesmith.errors import DataError, NonFinite
+from tunesmith.errors import DataError, DeviceError, NonFinite
 from tunesmith.events import Event, Phase, Progress
 from tunesmith.training.components import settled
 from tunesmith.training.encode import CachedReader, encode_items
@@ -104,6 +104,14 @@ def test_a_nan_names_the_file_and_is_not_kept(setting: Any) -> None:
         setting(counting=Counting(spoil))
     counting, _ = setting()
     assert counting.encoded.count("image") == 5
+
+
+def test_running_out_of_memory_names_what_was_being_encoded(setting: Any) -> None:
+    def burst(tensors: dict[str, Any]) -> dict[str, Any]:
+        raise MemoryError
+
+    with pytest.raises(DeviceError, match=r"ran out of memory encoding 000\.png; what was saved is kept"):
+        setting(counting=Counting(burst))
 
 
 def test_the_reader_finds_by_label(world: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,3 +156,13 @@ def test_8_bit_adamw_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(PlanRefused, match=r"tunesmith\[adamw8bit\]"):
         trained(OptimiserSection(name="adamw8bit"))
+
+
+def test_8_bit_adamw_gets_every_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes itself needs a GPU; its constructor takes what torch's does."""
+    library = SimpleNamespace(AdamW8bit=torch.optim.AdamW)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(optim=library))
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim", library)
+    section = OptimiserSection(name="adamw8bit", betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1)
+    for mine, expected in zip(trained(section), formula(adamw), strict=True):
+        torch.testing.assert_close(mine.double(), expected, rtol=2e-5, atol=2e-6)

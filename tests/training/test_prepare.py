@@ -108,12 +108,22 @@ class _Diffusers(torch.nn.Module):
 class _Transformers(torch.nn.Module):
     on = False
 
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any]) -> None:
+        self.on = activation_checkpointing_kwargs == {"use_reentrant": False}
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any]) -> None:
+        raise AssertionError("the deprecated name of the above")
+
+
+class _OlderTransformers(torch.nn.Module):
+    on = False
+
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any]) -> None:
         self.on = gradient_checkpointing_kwargs == {"use_reentrant": False}
 
 
-@pytest.mark.parametrize("kind", [_Diffusers, _Transformers])
-def test_checkpointing_is_switched_on_by_either_name(kind: type) -> None:
+@pytest.mark.parametrize("kind", [_Diffusers, _Transformers, _OlderTransformers])
+def test_checkpointing_is_switched_on_by_any_of_its_names(kind: type) -> None:
     module = kind()
     recompute_activations("denoiser", module)
     assert module.on

@@ -42,6 +42,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "method": {"components": ("denoiser", "text_encoder")},
         },
     ),
+    "two threads": ("test_pictures", {"resources": {"threads": 2}, "method": {"name": "full"}}),
     "bf16": ("test_pictures", {"resources": {"precision": "bf16"}, "optimiser": {"ema_decay": 0.9}}),
 }
 

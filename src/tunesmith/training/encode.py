@@ -17,6 +17,7 @@ from tunesmith.errors import DataError, NonFinite
 from tunesmith.events import Event, Phase, Progress
 from tunesmith.recipe.schema import Recipe
 from tunesmith.training.batches import name_of
+from tunesmith.training.failures import explained_memory
 
 
 def never() -> bool:
@@ -63,11 +64,13 @@ def encode_items(
         if not left or should_stop():
             continue
         yield Phase("encode", f"{spec.name}: {len(left)} to encode, {len(inputs[spec.name]) - len(left)} kept")
-        encoder = engine.open_encoder(base, recipe, spec.name, device)
+        with explained_memory(recipe, device, f"loading encoder {spec.name}"):
+            encoder = engine.open_encoder(base, recipe, spec.name, device)
         for one in left:
             if should_stop():
                 return
-            tensors = engine.encode(encoder, one.source, one.want.variant)
+            with explained_memory(recipe, device, f"encoding {name_of(one.item)}"):
+                tensors = engine.encode(encoder, one.source, one.want.variant)
             _check(tensors, spec, one)
             cache.put(one.key, tensors)
             done += 1

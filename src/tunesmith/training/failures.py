@@ -16,7 +16,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 
 
 @contextmanager
-def explained_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def explained_memory(recipe: Recipe, device: torch.device, doing: str = "in a training step") -> Iterator[None]:
     """Turn every way of running out of memory into a DeviceError that names what helps this recipe."""
     try:
         yield
@@ -25,7 +25,7 @@ def explained_memory(recipe: Recipe, device: torch.device) -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(w in words for w in _OUT_OF_MEMORY):
             raise
         raise DeviceError(
-            f"{device} ran out of memory in a training step; the last good state is kept", do=memory_advice(recipe)
+            f"{device} ran out of memory {doing}; what was saved is kept", do=memory_advice(recipe)
         ) from error
 
 

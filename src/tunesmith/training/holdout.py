@@ -18,6 +18,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.training.average import averaged
 from tunesmith.training.batches import Reader
 from tunesmith.training.device import Precision
+from tunesmith.training.failures import explained_memory
 from tunesmith.training.state import TrainState
 from tunesmith.training.step import autocast, on_device
 
@@ -59,7 +60,8 @@ class Holdout:
         "prior". Nothing about the training changes: weights, modes and random numbers are left as they were.
         """
         losses: dict[int, list[float]] = {}
-        with averaged(state) as weights, evaluating(self.model), torch.no_grad():
+        explained = explained_memory(self.recipe, state.device, "measuring the held-out loss")
+        with explained, averaged(state) as weights, evaluating(self.model), torch.no_grad():
             for chunk, batch, rng in self._batches():
                 torch.manual_seed(generator(rng.seed, rng.positions[0], "dropout").initial_seed())
                 with autocast(self.precision, state.device):

@@ -16,6 +16,14 @@ from tunesmith.training.state import Group, TrainState
 from tunesmith.training.world import World
 
 ADAPTER_METHODS = ("lora", "dora")
+# By method name: diffusers, transformers from 5.23, transformers before. The reentrant variant needs an input with a
+# gradient, which a frozen embedding does not give.
+_PLAIN = {"use_reentrant": False}
+_CHECKPOINTING: tuple[tuple[str, dict[str, dict[str, bool]]], ...] = (
+    ("enable_gradient_checkpointing", {}),
+    ("activation_checkpointing_enable", {"activation_checkpointing_kwargs": _PLAIN}),
+    ("gradient_checkpointing_enable", {"gradient_checkpointing_kwargs": _PLAIN}),
+)
 
 
 def prepare(
@@ -79,17 +87,13 @@ def freeze(model: Model) -> None:
 
 def recompute_activations(name: str, module: torch.nn.Module) -> None:
     """Switch gradient checkpointing on, by whichever name the component's library has for it."""
-    plain = getattr(module, "enable_gradient_checkpointing", None)
-    chosen = getattr(module, "gradient_checkpointing_enable", None)
-    if plain is not None:
-        plain()
-    elif chosen is not None:
-        # The other variant needs an input with a gradient, which a frozen embedding does not give.
-        chosen(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        raise PlanRefused(
-            f"component {name} cannot recompute its activations", do="set method.gradient_checkpointing=false"
-        )
+    for switch, arguments in _CHECKPOINTING:
+        if hasattr(module, switch):
+            getattr(module, switch)(**arguments)
+            return
+    raise PlanRefused(
+        f"component {name} cannot recompute its activations", do="set method.gradient_checkpointing=false"
+    )
 
 
 def _attach(engine: Engine, model: Model, recipe: Recipe, init: Adapter | None) -> Attached:
