@@ -108,12 +108,14 @@ def _read_stored(path: Path, place: StoredTensor) -> torch.Tensor:
     dtype = TORCH_DTYPES[place.info.dtype]
     if place.info.count == 0:
         return torch.empty(place.info.shape, dtype=dtype)
-    buffer = bytearray(place.span * dtype.itemsize)
+    # torch's own memory is aligned; a bytearray's is not, and kernels round differently on it.
+    flat = torch.empty(place.span, dtype=dtype)
+    buffer = flat.view(torch.uint8).numpy()
     with path.open("rb") as handle:
         handle.seek(place.start)
-        if handle.readinto(buffer) != len(buffer):
+        if handle.readinto(memoryview(buffer)) != buffer.nbytes:
             raise WeightsError(f"{path} is cut short", do="download or copy it again")
-    return torch.frombuffer(buffer, dtype=dtype).as_strided(place.info.shape, place.stride)
+    return flat.as_strided(place.info.shape, place.stride)
 
 
 def tensor_info(tensor: torch.Tensor) -> TensorInfo:
