@@ -30,8 +30,11 @@ class InlineExecutor:
     name: str = "inline"
 
     def submit(self, folder: Path, resources: Mapping[str, str]) -> Handle:
-        """Do the work now. Errors a person can act on are raised as they are."""
-        clear_requests(JobFolder(folder))
+        """Do the work now. Raises JobBusy and JobError; how the work went is told by `poll` and the job's status."""
+        job = JobFolder(folder)
+        job.manifest()
+        if not is_held(job):
+            clear_requests(job)
         code = self.work(folder)
         return Handle(self.name, str(folder), {"exit_code": str(code)})
 
