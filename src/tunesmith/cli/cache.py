@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +13,13 @@ from tunesmith.cli.surroundings import surroundings_of
 
 group = typer.Typer(help="encoded items on disk: show their size, make room", no_args_is_help=True)
 
+ENCODED = Path("cache", "encoded")  # beside it, the remembered file hashes, which are small
+
 
 @group.command()
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Show where the cache is and how much it holds."""
-    folder = surroundings_of(context).home / "cache"
+    folder = surroundings_of(context).home / ENCODED
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
     size = sum(path.stat().st_size for path in files)
     screen = Screen(as_json)
@@ -37,8 +40,8 @@ def prune(
     from tunesmith.data.cache import Cache
 
     limit = int(keep_gib * 2**30)
-    folder = surroundings_of(context).home / "cache"
-    freed = Cache(folder, limit).prune(limit, keep=()) if folder.exists() else 0
+    folder = surroundings_of(context).home / ENCODED
+    freed = Cache(folder, limit).prune(limit) if folder.exists() else 0
     screen = Screen(as_json)
     if as_json:
         screen.document({"folder": folder, "freed_bytes": freed})

@@ -34,7 +34,7 @@ def list_all(context: typer.Context, engine: EngineName = None, as_json: AsJson 
         return
     rows = []
     for card in cards:
-        loss = card.measures.get("heldout_loss")
+        loss = card.measures.get("holdout_loss")
         mark = "*" if card.id in active else ""
         rows.append((mark, card.id, card.name, card.engine, card.method, card.step, loss, card.created_utc))
     screen.table(("", "checkpoint", "name", "engine", "method", "step", "held-out loss", "made"), rows)

@@ -1,5 +1,175 @@
-"""To come."""
+"""`tunesmith generate`: pictures from a base and any checkpoints on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.cli.options import AsJson
+from tunesmith.cli.screen import Screen
+from tunesmith.cli.surroundings import Surroundings, surroundings_of
+from tunesmith.errors import RecipeError
+
+if TYPE_CHECKING:
+    from tunesmith.exchange.selection import Selection
+    from tunesmith.generation.session import Session
+
 group = typer.Typer()
+
+Setting = Annotated[
+    list[str] | None, typer.Argument(metavar="[KNOB=VALUE…]", help="other knobs of the engine's request")
+]
+
+
+@group.command()
+def generate(
+    context: typer.Context,
+    settings: Setting = None,
+    prompt: Annotated[str | None, typer.Option(help="what to draw")] = None,
+    negative: Annotated[str | None, typer.Option(help="what to keep out")] = None,
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            "--concept", "--family", "--creature-family", help="a concept of the registry: trigger, checkpoint"
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:WEIGHT]", help="what to attach (repeatable); else the active one"),
+    ] = None,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="the bare base")] = False,
+    base: Annotated[str | None, typer.Option(help="file or folder; else the checkpoint's own base")] = None,
+    engine: Annotated[str | None, typer.Option(help="the engine; else the checkpoint's")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="same seed, same picture")] = None,
+    steps: Annotated[str | None, typer.Option(metavar="N", help="denoising steps")] = None,
+    guidance: Annotated[str | None, typer.Option(metavar="X", help="how strongly the prompt pulls")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="the sampler")] = None,
+    width: Annotated[str | None, typer.Option(metavar="PIXELS", help="width")] = None,
+    height: Annotated[str | None, typer.Option(metavar="PIXELS", help="height")] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="how many, with seeds counting up")] = 1,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
+    out: Annotated[Path, typer.Option(help="a folder, or a .png file for one picture")] = Path("generated"),
+    as_json: AsJson = False,
+) -> None:
+    """Generate with the active checkpoint, or the ones named, or the bare base."""
+    here = surroundings_of(context)
+    screen = Screen(as_json)
+    given: dict[str, Any] = {
+        "prompt": prompt,
+        "negative": negative,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "scheduler": scheduler,
+        "width": width,
+        "height": height,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    named: list[str] | None = [] if no_adapter else checkpoint
+    if concept is not None:
+        called = _apply_concept(here, concept, given)
+        named = [called] if named is None and called else named
+    given.update(_pairs(settings or []))
+    selection = _select(here, named, base=base, engine=engine)
+    first = _request(selection.engine.facts.request, given)
+    if out.suffix.lower() == ".png" and count > 1:
+        raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
+    _say_what(screen, selection)
+    session = _open(selection, device or here.settings().device)
+    written = [_draw(session, _with_seed(first, index), out, screen) for index in range(count)]
+    session.close()
+    if as_json:
+        screen.document({"files": written, "base": selection.base.source, "checkpoints": selection.used})
+    screen.next_steps("tunesmith checkpoints list", "the settings are inside each PNG, for this and other tools")
+
+
+def _apply_concept(here: Surroundings, name: str, given: dict[str, Any]) -> str | None:
+    """Fill the concept's template and negative prompt in; returns its checkpoint at its strength."""
+    from tunesmith.catalog.concepts import Concepts
+
+    concept = Concepts(here.home).get(name)
+    given["prompt"] = concept.prompt(given.get("prompt", ""))
+    given.setdefault("negative", concept.negative_prompt)
+    return f"{concept.checkpoint}:{concept.strength:g}" if concept.checkpoint else None
+
+
+def _select(here: Surroundings, named: list[str] | None, *, base: str | None, engine: str | None) -> Selection:
+    from tunesmith.catalog.shelf import Shelf
+    from tunesmith.exchange.selection import select
+
+    return select(Shelf(here.home), named, base=base, engine=engine)
+
+
+def _say_what(screen: Screen, selection: Selection) -> None:
+    screen.say(f"base {selection.base.source}")
+    for used in selection.used:
+        screen.say(f"checkpoint {used.name} at {used.weight:g}" + (" (the active one)" if used.active else ""))
+    if not selection.used:
+        screen.say("no checkpoint: the bare base")
+
+
+def _open(selection: Selection, device: str) -> Session:
+    from tunesmith.generation.session import open_session
+    from tunesmith.recipe.schema import MethodSection, ResourceSection
+    from tunesmith.training.device import choose_device, choose_precision, set_threads
+
+    resources = ResourceSection(device=device)
+    place = choose_device(resources)
+    set_threads(None, place)
+    precision = choose_precision(resources, place, MethodSection())
+    return open_session(
+        selection.engine, selection.base, device=place, dtype=precision.dtype, attachments=selection.attachments
+    )
+
+
+def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
+    """One picture to its file, with progress."""
+    from tunesmith.engines.protocol import Media
+    from tunesmith.generation.pictures import save_png
+
+    path = out if out.suffix.lower() == ".png" else out / f"{_slug(request.prompt)}-{request.seed}.png"
+    for event in session.generate(request):
+        if isinstance(event, Media):
+            save_png(event, path)
+    screen.say(f"wrote {path}")
+    return path
+
+
+def _request(section: type, given: Mapping[str, str]) -> Any:
+    """The engine's request, every value checked against its knob."""
+    from tunesmith.recipe.document import Node, plain_scalar
+    from tunesmith.recipe.knobs import knobs_of
+    from tunesmith.recipe.values import value_of
+
+    known = {knob.name: knob for knob in knobs_of(section, "request")}
+    for name in given:
+        if name not in known:
+            raise RecipeError(f"this engine's request has no {name!r}", expected=f"one of {', '.join(known)}")
+    texts = {name: value if known[name].type is str else plain_scalar(value) for name, value in given.items()}
+    return section(
+        **{name: value_of(known[name], Node(value, "the request", given[name])) for name, value in texts.items()}
+    )
+
+
+def _with_seed(request: Any, index: int) -> Any:
+    from dataclasses import replace
+
+    return replace(request, seed=request.seed + index)
+
+
+def _pairs(words: list[str]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise RecipeError(f"{word!r} is not a setting", expected="KNOB=VALUE, or --prompt for the words")
+        found[name] = value
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50] or "picture"

@@ -12,9 +12,9 @@ from tunesmith.cli.screen import Screen
 if TYPE_CHECKING:
     from tunesmith.jobs.executor import Executor, Handle
     from tunesmith.jobs.folder import JobFolder
+    from tunesmith.jobs.status import Status
 
 FOREGROUND = "inline"
-INTERRUPTED = 130
 
 
 def start(folder: JobFolder, on: str, screen: Screen, *, detach: bool = False) -> int:
@@ -49,14 +49,12 @@ def _in_foreground(folder: JobFolder, executor: Executor, screen: Screen) -> int
         over.set()
         reader.join(timeout=10)
         report.close()
-        suggest(folder, screen)
-    return executor.poll(handle).exit_code or 0
+    return conclude(folder, executor.poll(handle).exit_code, screen)
 
 
 def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Screen) -> int:
     """Follow a job that runs elsewhere. The first Ctrl-C asks it to save its state, the second leaves it alone."""
     from tunesmith.jobs.control import request
-    from tunesmith.jobs.status import read_status
 
     report = report_for(screen)
 
@@ -71,21 +69,23 @@ def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Scree
         follow(folder, report, ended)
     finally:
         report.close()
-        suggest(folder, screen)
-    status = read_status(folder)
-    if status.state != "completed":
-        sys.stderr.write(f"error: {folder.id} is {status.state}: {status.reason or 'see its log'}\n")
-    poll = executor.poll(handle)
-    if poll.exit_code is not None:
-        return poll.exit_code
-    return 0 if status.state == "completed" else INTERRUPTED if status.state in ("paused", "cancelled") else 1
+    return conclude(folder, executor.poll(handle).exit_code, screen)
 
 
-def suggest(folder: JobFolder, screen: Screen) -> None:
-    """What to do now, by how the job ended."""
+def conclude(folder: JobFolder, exit_code: int | None, screen: Screen) -> int:
+    """One line on how the job ended where that is not well, what to do now, and the exit code."""
     from tunesmith.jobs.status import read_status
 
     status = read_status(folder)
+    code = exit_code if exit_code is not None else (0 if status.state == "completed" else 1)
+    if code != 0:
+        sys.stderr.write(f"error: {folder.id} {status.state}: {status.reason or 'its log may say why'}\n")
+    suggest(folder, status, screen)
+    return code
+
+
+def suggest(folder: JobFolder, status: Status, screen: Screen) -> None:
+    """What to do now, by how the job ended."""
     if status.state == "completed" and status.checkpoints:
         newest = status.checkpoints[-1]
         screen.next_steps(
