@@ -113,7 +113,7 @@ def _read_stored(path: Path, place: StoredTensor) -> torch.Tensor:
     buffer = flat.view(torch.uint8).numpy()
     with path.open("rb") as handle:
         handle.seek(place.start)
-        if handle.readinto(memoryview(buffer)) != buffer.nbytes:
+        if handle.readinto(buffer.data) != buffer.nbytes:
             raise WeightsError(f"{path} is cut short", do="download or copy it again")
     return flat.as_strided(place.info.shape, place.stride)
 
