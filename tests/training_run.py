@@ -156,13 +156,11 @@ def assert_same_bits(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor
 
 
 def main(folder: Path, states: Path, out: Path, until: int, changes: str) -> None:
-    """Another process: resume from `states` where there are any, train, save, and leave the bits in `out`."""
+    """Another process: resume from `states`, train, and leave the bits in `out`."""
     document = json.loads(changes)
     run = make_run(folder, recipe_of(folder, document.pop("name"), **document))
-    if newest_state(states) is not None:
-        run.load(states)
+    run.load(states)
     run.go(until)
-    run.save(states)
     torch.save(run.bits(), out)
 
 
