@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from tunesmith.adapters.adapter import Adapter, Layer, Pair, check_pair, delta
+from tunesmith.adapters.adapter import Adapter, Layer, Pair, check_pair
 from tunesmith.adapters.files import DTYPES
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import AdapterError, ExchangeError
+from tunesmith.exchange.parts import MergedPart, StoredPart
 from tunesmith.exchange.settling import settle
 from tunesmith.exchange.verify import verify_base
 from tunesmith.weights.atomic import reserve
-
-
-class MergedPart(Mapping[str, torch.Tensor]):
-    """One part of a base with adapters added, computed tensor by tensor when asked for.
-
-    What is kept are the base's own tensors, which lie in the mapped file where it is safetensors.
-    """
-
-    def __init__(
-        self,
-        tensors: Mapping[str, torch.Tensor],
-        changes: Mapping[str, Sequence[tuple[Pair, float]]],
-        dtype: torch.dtype,
-    ) -> None:
-        self._tensors = tensors
-        self._changes = changes
-        self._dtype = dtype
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        tensor = self._tensors[name]
-        changes = self._changes.get(name, ())
-        if not changes:
-            return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
-        total = tensor.float()
-        for pair, weight in changes:
-            total = total + weight * delta(pair, tensor).reshape(tensor.shape)
-        return total.to(self._dtype)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def merge_adapters(
@@ -91,31 +59,29 @@ def merged_parts(
     merged: dict[str, MergedPart] = {}
     for component in dict.fromkeys(component for component, _ in wanted):
         layers = {name: pairs for (owner, name), pairs in wanted.items() if owner == component}
-        role, tensors = _part_with(engine, base, component, layers)
+        role, part = _part_with(engine, base, component, layers)
         changes = {}
         for name, pairs in layers.items():
             for pair, _ in pairs:
-                check_pair(name, pair, tensors[f"{name}.weight"].shape)
+                check_pair(name, pair, part.shapes[f"{name}.weight"])
             changes[f"{name}.weight"] = pairs
         if role in merged:
             raise ExchangeError(f"two components of the adapter lie in the part {role}", do="merge them one by one")
-        merged[role] = MergedPart(tensors, changes, dtype)
+        merged[role] = MergedPart(part, changes, dtype)
     return merged
 
 
-def _part_with(
-    engine: Engine, base: Base, component: str, layers: Mapping[str, object]
-) -> tuple[str, dict[str, torch.Tensor]]:
+def _part_with(engine: Engine, base: Base, component: str, layers: Mapping[str, object]) -> tuple[str, StoredPart]:
     """The part that holds a component's layers: of the same name, or the one that has them."""
     roles = [component] if component in base.parts else list(base.parts)
     absent = next(iter(layers))
     for role in roles:
         if base.parts[role].path is None:
             continue
-        tensors = dict(engine.tensors(base, role))
-        absent = next((name for name in layers if f"{name}.weight" not in tensors), "")
+        part = StoredPart(engine, base, role)
+        absent = next((name for name in layers if f"{name}.weight" not in part), "")
         if not absent:
-            return role, tensors
+            return role, part
     raise AdapterError(
         f"the base has no layer {absent} for the adapter's {component}",
         expected="the base that the adapter was trained on",

@@ -28,6 +28,8 @@ def settle(path: Path, write: Callable[[Path], Path], prove: Callable[[Path], Pr
         with explained(path):
             hidden.mkdir(parents=True)
         opened = write(draft)
+        draft = hidden / opened.relative_to(hidden).parts[0]
+        path = path.parent / draft.name  # a writer may add the ending that its readers insist on
         proof = prove(opened)
         _refuse_to_replace(path, draft)
         with explained(path):
