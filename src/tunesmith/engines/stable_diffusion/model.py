@@ -81,8 +81,9 @@ def _created(base: Base, recipe: Recipe, frozen: Mapping[str, nn.Module]) -> dic
 
 
 def _checkpoint(role: str, module: nn.Module) -> None:
-    if role == "text_encoder":
-        module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    if role == "text_encoder":  # transformers renames this verb on its way to version 6
+        enable = getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
+        enable({"use_reentrant": False})  # type: ignore[operator]
     else:
         module.enable_gradient_checkpointing()  # type: ignore[operator]
 
