@@ -54,7 +54,23 @@ def test_there_and_back(tmp_path: Path, layout: str, literal: bool, words: bool,
         return
     write_adapter(path, adapter, tables, BASE, layout, "fp32", {})
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    assert_same(adapter, read_adapter(path, tables, BASE), exact=layout != "diffusers")
+    assert_same(adapter, read_adapter(path, tables, BASE), exact=layout == "peft")
+
+
+def test_kohya_files_have_one_alpha_for_each_kind_of_layer(tmp_path: Path) -> None:
+    adapter = make_adapter(make_net(), words=True)
+    write_adapter(tmp_path / "a.safetensors", adapter, Tables(), BASE, "kohya", "fp32", {})
+    back = read_adapter(tmp_path / "a.safetensors", Tables(), BASE)
+    assert {name: pair.alpha for (_, name), pair in back.layers.items()} == {
+        "old.conv": 1.5,
+        "old.line": 1.5,
+        "old.point": 3.5,
+        "old.linear": 3.5,
+        "text.layer": 3.5,
+    }
+    even = Adapter({layer: Pair(pair.down, pair.up, 2.0) for layer, pair in adapter.layers.items()})
+    write_adapter(tmp_path / "b.safetensors", even, Tables(), BASE, "kohya", "fp32", {})
+    assert_same(even, read_adapter(tmp_path / "b.safetensors", Tables(), BASE))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -83,7 +99,7 @@ def test_kohya_keys_alphas_and_header(tmp_path: Path) -> None:
     assert metadata["ss_seed"] == "7"
     assert metadata["ss_network_module"] == "networks.lora"
     assert json.loads(metadata["ss_network_args"]) == {"conv_dim": "2", "conv_alpha": "1.5"}
-    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("3", "2.5")
+    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("4", "3.5")
 
 
 def test_a_missing_alpha_means_the_rank(tmp_path: Path) -> None:

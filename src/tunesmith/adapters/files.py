@@ -1,6 +1,7 @@
 """Adapter files in each layout, to and from the canonical form.
 
 - kohya: one file, `lora_unet_..._to_q.lora_down.weight`, `.lora_up.weight`, `.alpha` (0-d): what the web UIs read.
+  One alpha for all layers and one for spatial convolutions, since diffusers misreads others (see `evened`).
 - diffusers: one file, `unet....to_q.lora_A.weight`, `.lora_B.weight`. It has no place for alpha that every reader
   looks at, so alpha / rank is multiplied into `lora_B`, and readers that assume 1 are right.
 - peft: folders, see `peft_folder`.
@@ -148,8 +149,31 @@ def write_adapter(
         tensors = dict(_diffusers(adapter, layouts, DTYPES[dtype]))
         write_safetensors(path, tensors, {"format": "pt", **text})
     else:
-        tensors = dict(_kohya(adapter, layouts, DTYPES[dtype]))
-        _write_kohya(path, tensors, {**_network(adapter), **text})
+        even = evened(adapter)
+        tensors = dict(_kohya(even, layouts, DTYPES[dtype]))
+        _write_kohya(path, tensors, {**_network(even), **text})
+
+
+def evened(adapter: Adapter) -> Adapter:
+    """The same changes with one alpha for spatial convolutions and one for all other layers, the usual ones.
+
+    diffusers (0.42) misreads single layers' alphas of kohya files, so a layer with another alpha has the difference
+    multiplied into `up`.
+    """
+    kinds: dict[bool, dict[str, Pair]] = {}
+    for (component, name), pair in adapter.layers.items():
+        kinds.setdefault(_spatial(pair), {})[f"{component}/{name}"] = pair
+    usual = {spatial: usual_rank_and_alpha(pairs)[1] for spatial, pairs in kinds.items()}
+    layers = {}
+    for layer, pair in adapter.layers.items():
+        alpha = usual[_spatial(pair)]
+        up = pair.up if pair.alpha == alpha else pair.up.float() * (pair.alpha / alpha)
+        layers[layer] = Pair(pair.down, up, alpha, pair.magnitude)
+    return Adapter(layers, adapter.metadata)
+
+
+def _spatial(pair: Pair) -> bool:
+    return pair.down.dim() > 2 and pair.down.shape[2:].numel() > 1
 
 
 def _kohya(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
@@ -166,14 +190,13 @@ def _diffusers(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator
         yield f"{stem}.lora_A.weight", rounded(stem, pair.down, dtype)
         yield f"{stem}.lora_B.weight", rounded(stem, pair.up.float() * pair.scale, dtype)
         if pair.magnitude is not None:
-            yield f"{stem}.lora_magnitude_vector", rounded(stem, peft_folder.shaped(pair), dtype)
+            yield f"{stem}.lora_magnitude_vector.weight", rounded(stem, peft_folder.shaped(pair), dtype)
 
 
 def _network(adapter: Adapter) -> dict[str, str]:
     """The ss_network_* lines that follow from the factors themselves, as kohya's readers expect them."""
-    shapes = [(pair.down.dim() > 2 and pair.down.shape[2:].numel() > 1, pair) for pair in adapter.layers.values()]
-    plain = {str(index): pair for index, (spatial, pair) in enumerate(shapes) if not spatial}
-    conv = {str(index): pair for index, (spatial, pair) in enumerate(shapes) if spatial}
+    plain = {f"{c}/{n}": pair for (c, n), pair in adapter.layers.items() if not _spatial(pair)}
+    conv = {f"{c}/{n}": pair for (c, n), pair in adapter.layers.items() if _spatial(pair)}
     rank, alpha = usual_rank_and_alpha(plain or conv)
     lines = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(alpha)}
     if conv:
