@@ -61,7 +61,7 @@ MANY_PARAMETERS: dict[str, str] = {
 COMMAND_DECORATORS = ("command", "callback")
 ALLOWED_PARENTS = {
     "Protocol", "TunesmithError", "JobError", "Exception", "Enum", "StrEnum", "IntEnum", "Module", "Function",
-    "NamedTuple", "TypedDict", "Unpickler", "RuntimeError", "Generic",
+    "NamedTuple", "TypedDict", "Unpickler", "RuntimeError", "Generic", "Mapping",
     "Adafactor", "Optimizer",
 }  # fmt: skip
 

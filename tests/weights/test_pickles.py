@@ -190,9 +190,7 @@ def test_tensors_larger_than_their_storage_are_refused(
         read_pickle_header(path)
 
 
-def test_a_pickle_that_eats_memory_or_time_ends_with_the_child(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_that_eats_memory_or_time_ends_with_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickles, "CPU_LIMIT_SECONDS", 1)
     grow = b"\x80\x02]q\x00" + b"h\x00h\x00\x86" * 10 + b"."
     doubling = b"\x80\x02X\x04\x00\x00\x00aaaaq\x00" + b"0h\x00h\x00\x86q\x00" * 40 + b"}h\x00K\x01s."
