@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from tunesmith.training.memory import return_free_memory
+
 # Weights per tap from which packing paid in every measured shape (docs/benchmarks.md); 320 x 320 gains nothing.
 SMALLEST_CHANNEL_PRODUCT = 300_000
 
@@ -95,6 +97,7 @@ def pack_frozen_convolutions(module: nn.Module) -> int:
     for layer in chosen:
         assert isinstance(layer, nn.Conv2d)
         _pack(layer)
+        return_free_memory()  # or the plain weights would stay resident: 0.7 GB in a full-size U-Net
     return len(chosen)
 
 
