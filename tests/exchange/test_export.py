@@ -107,6 +107,16 @@ def test_a_kohya_file_says_how_it_was_made(tmp_path: Path, base: Base) -> None:
     assert sidecar["sd version"] == "Other"
 
 
+def test_a_name_gets_its_ending_and_another_json_is_left_alone(tmp_path: Path, base: Base) -> None:
+    card, shelf = shelved(tmp_path / "home", base, pictures_adapter(base))
+    (tmp_path / "peter.v2.json").write_text('{"mine": 1}')
+    path = tmp_path / "peter.v2"
+    for _ in range(2):
+        done = export_checkpoint(card, shelf, engine=engine, base=base, layout="kohya", path=path, dtype="fp16")
+        assert done.path == tmp_path / "peter.v2.safetensors"
+    assert (tmp_path / "peter.v2.json").read_text() == '{"mine": 1}'
+
+
 def test_an_export_that_does_not_load_back_is_not_there(
     tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunesmith.adapters.adapter import Adapter
 from tunesmith.adapters.files import read_adapter, write_adapter
@@ -18,6 +20,7 @@ from tunesmith.exchange.verify import Verification, verify_adapter, verify_base
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.atomic import reserve, write_json
 from tunesmith.weights.hashes import HashCache
+from tunesmith.weights.pickles import SUFFIXES as PICKLED
 
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -49,8 +52,20 @@ def export_checkpoint(
         adapter, path, engine=engine, base=base, layout=layout, dtype=dtype, metadata=lines if layout == "kohya" else {}
     )
     if layout == "kohya":
-        write_json(Path(path).with_suffix(".json"), card_sidecar(card, engine.layouts.metadata(layout, base)))
+        _write_sidecar(exported.path.with_suffix(".json"), card_sidecar(card, engine.layouts.metadata(layout, base)))
     return exported
+
+
+def _write_sidecar(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the web UI's card, unless a file of that name is something else."""
+    if path.exists():
+        try:
+            present = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return
+        if not isinstance(present, dict) or "activation text" not in present:
+            return
+    write_json(path, content)
 
 
 def export_adapter(
@@ -63,11 +78,17 @@ def export_adapter(
     dtype: str,
     metadata: Mapping[str, str] | None = None,
 ) -> Exported:
-    """Write an adapter at `path` and prove it by reading it back. Raises ExchangeError, AdapterError, DiskFull."""
+    """Write an adapter at `path` and prove it by reading it back.
+
+    A file gets the ending .safetensors where it lacks it. Raises ExchangeError, AdapterError, DiskFull; then nothing
+    half-written stays.
+    """
     _check_layout(engine, layout, dtype, engine.layouts.adapter_layouts, "an adapter")
     path = Path(path)
-    if layout != "peft" and path.suffix != ".safetensors":
+    if layout != "peft" and path.suffix in PICKLED:
         raise ExchangeError(f"{path.name} is no name for a {layout} file", expected="a name ending in .safetensors")
+    if layout != "peft" and path.suffix != ".safetensors":
+        path = path.with_name(f"{path.name}.safetensors")
     reserve(path.parent, adapter.parameters * BYTES[dtype])
 
     def write(draft: Path) -> Path:

@@ -26,6 +26,17 @@ PICKLE_LIMIT_BYTES = 64 << 20
 MEMBER_LIMIT = 200_000
 CPU_LIMIT_SECONDS = 10
 TIMEOUT_SECONDS = 60.0
+# What the zipfile module raises on damaged archives, beside its own error.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+    struct.error,
+)
 CHILD = Path(__file__).with_name("pickle_child.py")
 
 
@@ -62,7 +73,7 @@ def locate(path: Path) -> Mapping[str, StoredTensor]:
             order = members.get(name.removesuffix("data.pkl") + "byteorder")
             if order is not None and (order.file_size > 16 or archive.read(order) != b"little"):
                 raise WeightsError(f"{path} stores its numbers big-endian", expected="little-endian")
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} is a damaged zip archive ({error})", do="download or copy it again") from error
     prefix = name.removesuffix("data.pkl") + "data/"
     rows = _parse(path, data)
