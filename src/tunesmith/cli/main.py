@@ -27,6 +27,8 @@ USAGE = 2
 def run() -> None:
     """`tunesmith …` and `python -m tunesmith …`. Never returns."""
     sys.excepthook = explain_unexpected
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # its remarks are for people who call it themselves
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     sys.exit(main(sys.argv[1:]))
 
 

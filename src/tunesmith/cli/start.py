@@ -38,7 +38,18 @@ def start(folder: JobFolder, on: str, screen: Screen, *, detach: bool = False) -
 
 
 def _in_foreground(folder: JobFolder, executor: Executor, screen: Screen) -> int:
-    """The work keeps the main thread, because signals arrive there; a second thread reads the journal aloud."""
+    exit_code = run_to_its_end(folder, screen, executor)
+    return conclude(folder, exit_code, screen)
+
+
+def run_to_its_end(folder: JobFolder, screen: Screen, executor: Executor | None = None) -> int:
+    """Do a job in this process and show its progress; returns its exit code.
+
+    The work keeps the main thread, because signals arrive there; a second thread reads the journal aloud.
+    """
+    from tunesmith.executors.index import executor_named
+
+    executor = executor or executor_named(FOREGROUND)
     over = threading.Event()
     report = report_for(screen)
     reader = threading.Thread(target=follow, args=(folder, report, over.is_set), name="report", daemon=True)
@@ -49,7 +60,7 @@ def _in_foreground(folder: JobFolder, executor: Executor, screen: Screen) -> int
         over.set()
         reader.join(timeout=10)
         report.close()
-    return conclude(folder, executor.poll(handle).exit_code, screen)
+    return executor.poll(handle).exit_code or 0
 
 
 def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Screen) -> int:
