@@ -114,6 +114,12 @@ def part_module(base: Base, role: str, device: torch.device, dtype: torch.dtype,
     return load_part(base.parts[role], base.architecture[role], device, dtype, seed)
 
 
+def home_of(denoiser: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype of a denoiser's own weights, read from a layer that nothing wraps or packs."""
+    weight = denoiser.get_parameter("conv_norm_out.weight")
+    return weight.device, weight.dtype
+
+
 def canonical_tensors(role: str, module: nn.Module) -> dict[str, torch.Tensor]:
     """Canonical name -> parameter of a running module, also of one that an adapter library has wrapped."""
     root = "text_model." if role == "text_encoder" else ""

@@ -16,6 +16,7 @@ from torch import nn
 from tunesmith.engines.protocol import Batch, Loss, Model
 from tunesmith.engines.stable_diffusion.choices import knobs
 from tunesmith.engines.stable_diffusion.facts import StableDiffusionKnobs
+from tunesmith.engines.stable_diffusion.load import home_of
 from tunesmith.engines.stable_diffusion.text import text_states
 from tunesmith.numeric.losses import mean_squared, min_snr_weight, weighted_mean
 from tunesmith.numeric.noise import add_noise, offset_noise, snr
@@ -31,7 +32,7 @@ def denoiser_loss(model: Model, batch: Batch, recipe: Recipe, rng: BatchRng) -> 
     chosen = knobs(recipe)
     modules = {**model.frozen, **model.components}
     denoiser = modules["denoiser"]
-    device, dtype = _home(denoiser)
+    device, dtype = home_of(denoiser)
     latents = batch.tensors["latents"].to(device, torch.float32)
     noise = _noise(batch, rng, chosen, latents)
     timesteps = _timesteps(batch, rng, len(model.settings.alpha_bar)).to(device)
@@ -47,16 +48,6 @@ def denoiser_loss(model: Model, batch: Batch, recipe: Recipe, rng: BatchRng) -> 
         per_item = per_item * min_snr_weight(snr(alpha_bar), chosen.min_snr_gamma, name)
     total = weighted_mean(per_item, batch.weights.to(device))
     return Loss(total, per_item.detach())
-
-
-def _home(module: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of a module's own weights; an adapter's may differ."""
-    weight = module.get_parameter("conv_in.weight") if _has_plain_input(module) else next(module.parameters())
-    return weight.device, weight.dtype
-
-
-def _has_plain_input(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "conv_in", None), nn.Conv2d)
 
 
 def _noise(batch: Batch, rng: BatchRng, chosen: StableDiffusionKnobs, latents: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from tunesmith.engines.protocol import Base, Media, Model, Sampler
 from tunesmith.engines.stable_diffusion.choices import downscale
 from tunesmith.engines.stable_diffusion.encode import check_clip_skip
 from tunesmith.engines.stable_diffusion.facts import SCHEDULERS, GenerationRequest
-from tunesmith.engines.stable_diffusion.load import part_module
+from tunesmith.engines.stable_diffusion.load import home_of, part_module
 from tunesmith.engines.stable_diffusion.text import text_states
 from tunesmith.engines.stable_diffusion.tokenizer import CHUNK, chunked_ids, open_tokenizer, token_ids
 from tunesmith.errors import RecipeError
@@ -157,14 +157,14 @@ def denoise(
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """(steps done, latents) after every step, from standard normal latents."""
     denoiser = sampler.components["denoiser"]
-    weight = next(denoiser.parameters())
+    device, dtype = home_of(denoiser)
     scheduler = make_scheduler(request.scheduler, sampler.settings.schedule, request.steps)
-    latents = (latents * scheduler.init_noise_sigma).to(weight.device)
-    states = states.to(weight.device, weight.dtype)
+    latents = (latents * scheduler.init_noise_sigma).to(device)
+    states = states.to(device, dtype)
     for step, timestep in enumerate(scheduler.timesteps, start=1):
         with torch.no_grad():
             scaled = scheduler.scale_model_input(latents, timestep)
-            prediction = denoiser(scaled.expand(len(states), -1, -1, -1).to(weight.dtype), timestep, states).sample
+            prediction = denoiser(scaled.expand(len(states), -1, -1, -1).to(dtype), timestep, states).sample
             prediction = prediction.float()
             if len(states) == 2:
                 without, with_prompt = prediction.chunk(2)
