@@ -1,21 +1,47 @@
-"""SIGKILL at chosen moments: a child works on a job, its folder is watched, and it is shot when something is seen."""
+"""SIGKILL at chosen moments: a process works on a job, its folder is watched, and it is shot when something is seen.
+
+Attempts are real processes, forked from one that has imported everything: that spares each of them the seconds that
+importing torch takes. `tests/contracts/test_executors.py` starts them the long way.
+"""
 
 from __future__ import annotations
 
+import os
 import random
+import select
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from job_cases import child_environment, work_command
+from job_cases import child_environment
 from tunesmith.jobs.folder import JobFolder
 
 TICK_SECONDS = 0.0005
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 
 Trigger = Callable[[JobFolder], bool]
+
+NURSERY = """
+import os, sys
+from pathlib import Path
+from tunesmith.jobs.work import work
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        log = os.open(Path(line.strip()) / "printed.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os._exit(work(Path(line.strip())))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -27,25 +53,58 @@ class Shot:
 
     @property
     def hit(self) -> bool:
-        return self.code == -9
+        return self.code == -signal.SIGKILL
 
 
-def shoot(job: JobFolder, wanted: str, trigger: Trigger) -> Shot:
-    """Start an attempt and kill it as soon as `trigger` sees its moment; an attempt that ends before is not hit."""
-    with subprocess.Popen(work_command(job), env=child_environment(), stdout=subprocess.PIPE) as child:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while child.poll() is None:
-            if trigger(job):
-                child.kill()
-                break
-            assert time.monotonic() < deadline, f"no {wanted} within {PATIENCE_SECONDS} s"
-            time.sleep(TICK_SECONDS)
-        return Shot(child.wait(), wanted)
+@dataclass(frozen=True)
+class Nursery:
+    """Starts attempts, one at a time."""
+
+    process: subprocess.Popen[str]
+
+    def shoot(self, job: JobFolder, wanted: str, trigger: Trigger) -> Shot:
+        """Start an attempt and kill it as soon as `trigger` sees its moment; an attempt that ends before is not hit."""
+        child, deadline = self._start(job), time.monotonic() + PATIENCE_SECONDS
+        try:
+            while not select.select([self._said], [], [], TICK_SECONDS)[0]:
+                if trigger(job):
+                    # A pidfd: never another process, whatever became of the number.
+                    signal.pidfd_send_signal(child, signal.SIGKILL)
+                    break
+                assert time.monotonic() < deadline, f"no {wanted} within {PATIENCE_SECONDS} s"
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(child)
+        return Shot(int(self._said.readline()), wanted)
+
+    def finish(self, job: JobFolder) -> int:
+        """Let an attempt run to its end; its exit code."""
+        os.close(self._start(job))
+        return int(self._said.readline())
+
+    def _start(self, job: JobFolder) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{job.path}\n")
+        self.process.stdin.flush()
+        return os.pidfd_open(int(self._said.readline()))
+
+    @property
+    def _said(self) -> IO[str]:
+        assert self.process.stdout is not None
+        return self.process.stdout
 
 
-def finish(job: JobFolder) -> subprocess.CompletedProcess[bytes]:
-    """Let an attempt run to its end."""
-    return subprocess.run(work_command(job), env=child_environment(), capture_output=True, check=False)
+@contextmanager
+def open_nursery() -> Iterator[Nursery]:
+    """A process that has imported what the work needs."""
+    command = [sys.executable, "-c", NURSERY]
+    with subprocess.Popen(
+        command, env=child_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Nursery(process)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def more_bytes(job: JobFolder, count: int) -> Trigger:

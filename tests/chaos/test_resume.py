@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from job_cases import World, checkpoint_files, final_state, losses, raw_lines, write_world
-from job_killing import finish, moments, more_encoded, more_steps, shoot, state_half_written
+from job_killing import Nursery, moments, more_encoded, more_steps, open_nursery, state_half_written
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.journal import read_events
 from tunesmith.jobs.status import read_status
@@ -25,23 +26,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobFolder]:
+def nursery() -> Iterator[Nursery]:
+    with open_nursery() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: World, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobFolder]:
     """Method -> a job that nobody disturbed."""
     jobs = {}
     for method in METHODS:
         job = world.job(tmp_path_factory.mktemp("calm"), method, **RUN)
-        assert finish(job).returncode == 0
+        assert nursery.finish(job) == 0
         jobs[method] = job
     return jobs
 
 
-def kill_until(job: JobFolder, kills: int, seed: int, whole_bytes: int) -> list[str]:
+def kill_until(nursery: Nursery, job: JobFolder, kills: int, *, seed: int, whole_bytes: int) -> list[str]:
     """Kill `kills` attempts; those that got away in time are made up for while the job is unfinished."""
     hits: list[str] = []
     chances = moments(job, seed, whole_bytes)
     while len(hits) < kills:
         wanted, trigger = next(chances)
-        shot = shoot(job, wanted, trigger)
+        shot = nursery.shoot(job, wanted, trigger)
         if shot.hit:
             hits.append(shot.wanted)
         else:
@@ -84,60 +91,65 @@ def assert_same_results(job: JobFolder, calm: JobFolder) -> None:
     assert not leftovers
 
 
-def check(world: World, home: Path, calm: JobFolder, method: str, *, kills: int, seed: int) -> None:
-    job = world.job(home, method, **RUN)
-    done = 0
+def check(nursery: Nursery, make: Callable[[int], JobFolder], calm: JobFolder, *, kills: int, seed: int) -> None:
+    """`kills` kills, spread over as many jobs as it takes: one that gets to its end is judged, and another begins."""
+    whole_bytes, done, job = calm.events_file.stat().st_size, 0, make(0)
     while done < kills:
-        hits = kill_until(job, kills - done, seed + done, calm.events_file.stat().st_size)
-        done += len(hits)
+        done += len(kill_until(nursery, job, kills - done, seed=seed + done, whole_bytes=whole_bytes))
         if done < kills:
-            # It finished: judge it, then go on with another one.
             assert_one_story(job, calm)
             assert_same_results(job, calm)
-            job = world.job(home / f"after-{done}-{seed}", method, **RUN)
-    ended = finish(job)
-    assert ended.returncode == 0, (ended.stdout + ended.stderr).decode() + job.log_file.read_text()
+            job = make(done)
+    assert nursery.finish(job) == 0, job.log_file.read_text()
     assert_one_story(job, calm)
     assert_same_results(job, calm)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_kills_change_nothing(
-    world: World, tmp_path: Path, undisturbed: dict[str, JobFolder], method: str
+    world: World, nursery: Nursery, tmp_path: Path, undisturbed: dict[str, JobFolder], method: str
 ) -> None:
-    check(world, tmp_path, undisturbed[method], method, kills=3, seed=METHODS.index(method))
+    def make(number: int) -> JobFolder:
+        return world.job(tmp_path / str(number), method, **RUN)
+
+    check(nursery, make, undisturbed[method], kills=3, seed=METHODS.index(method))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_twenty_kills_change_nothing(
-    world: World, tmp_path: Path, undisturbed: dict[str, JobFolder], method: str
+    world: World, nursery: Nursery, tmp_path: Path, undisturbed: dict[str, JobFolder], method: str
 ) -> None:
-    check(world, tmp_path, undisturbed[method], method, kills=20, seed=100 + METHODS.index(method))
+    def make(number: int) -> JobFolder:
+        return world.job(tmp_path / str(number), method, **RUN)
+
+    check(nursery, make, undisturbed[method], kills=20, seed=100 + METHODS.index(method))
 
 
-def test_encoding_goes_on_after_a_kill(world: World, tmp_path: Path, undisturbed: dict[str, JobFolder]) -> None:
+def test_encoding_goes_on_after_a_kill(
+    world: World, nursery: Nursery, tmp_path: Path, undisturbed: dict[str, JobFolder]
+) -> None:
     job = world.job(tmp_path, "lora", **RUN)
-    assert shoot(job, "some encoded items", more_encoded(job, 3)).hit
+    assert nursery.shoot(job, "some encoded items", more_encoded(job, 3)).hit
     cache = job.home / "cache" / "encoded"
     # A new file would have a new inode; the time changes when an entry is used.
     kept = {path: path.stat().st_ino for path in cache.rglob("*.safetensors")}
     assert len(kept) >= 3
-    assert finish(job).returncode == 0
+    assert nursery.finish(job) == 0
     assert {path: path.stat().st_ino for path in kept} == kept
     assert_one_story(job, undisturbed["lora"])
     assert_same_results(job, undisturbed["lora"])
 
 
 def test_a_state_killed_within_its_writing_leaves_the_one_before(
-    world: World, tmp_path: Path, undisturbed: dict[str, JobFolder]
+    world: World, nursery: Nursery, tmp_path: Path, undisturbed: dict[str, JobFolder]
 ) -> None:
     job = world.job(tmp_path, "full", **RUN)
-    assert shoot(job, "12 steps", more_steps(job, 13)).hit
+    assert nursery.shoot(job, "12 steps", more_steps(job, 13)).hit
     before = {path.name for path in job.states.glob("step-*")}
     assert before
-    assert shoot(job, "a state half written", state_half_written).hit
+    assert nursery.shoot(job, "a state half written", state_half_written).hit
     assert before <= {path.name for path in job.states.glob("step-*")}
-    assert finish(job).returncode == 0
+    assert nursery.finish(job) == 0
     assert_one_story(job, undisturbed["full"])
     assert_same_results(job, undisturbed["full"])

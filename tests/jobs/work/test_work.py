@@ -24,6 +24,7 @@ from tunesmith.jobs.journal import read_events
 from tunesmith.jobs.lock import hold
 from tunesmith.jobs.status import read_status
 from tunesmith.jobs.work import probe_steps, stops, train_job, work
+from tunesmith.jobs.work.results import export_name
 from tunesmith.training import snapshot
 from tunesmith.training.holdout import Holdout
 from tunesmith.weights.atomic import write_text
@@ -141,6 +142,21 @@ def test_previews_change_nothing(world: World, calm: JobFolder, tmp_path: Path) 
         "step-00000012/00.png",
     ]
     assert (job.samples / found[1]).read_bytes() != (job.samples / found[5]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("layout", "adapter", "first", "name"),
+    [
+        ("kohya", True, True, "x.safetensors"),
+        ("kohya", True, False, "x-kohya.safetensors"),
+        ("diffusers", True, True, "x.safetensors"),
+        ("diffusers", False, True, "x-diffusers"),
+        ("single_file", False, True, "x.safetensors"),
+        ("peft", True, True, "x-peft"),
+    ],
+)
+def test_exports_are_named_by_what_they_are(layout: str, adapter: bool, first: bool, name: str) -> None:
+    assert export_name("x", layout, adapter=adapter, first=first) == name
 
 
 def test_max_minutes_saves_and_pauses(world: World, calm: JobFolder, tmp_path: Path, at_step: Any) -> None:
@@ -312,12 +328,13 @@ def test_a_longer_length_goes_on(world: World, tmp_path: Path, schedule: str, ex
 
 
 def test_running_a_completed_job_again_changes_nothing(world: World, tmp_path: Path) -> None:
-    job = world.job(tmp_path, output__exports=["kohya", "peft"])
+    job = world.job(tmp_path, output__exports=["kohya", "diffusers", "peft"])
     assert work(job.path) == 0
     before = final_state(job), read_status(job).checkpoints, read_status(job).exports
     assert work(job.path) == 0
     assert (final_state(job), read_status(job).checkpoints, read_status(job).exports) == before
     assert sorted(path.name for path in job.results.iterdir() if path.suffix != ".json") == [
+        "peter lora-diffusers.safetensors",
         "peter lora-peft",
         "peter lora.safetensors",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from tunesmith.generation.pictures import save_png
 from tunesmith.generation.sheet import contact_sheet
 from tunesmith.jobs.work.live import Live
 from tunesmith.jobs.work.run import Run
+from tunesmith.recipe.schema import Recipe
 from tunesmith.training.average import averaged
 from tunesmith.training.holdout import evaluating
 from tunesmith.weights.atomic import explained
@@ -28,22 +29,23 @@ _CAPTIONS_SHOWN = 4
 def draw_previews(run: Run, live: Live) -> None:
     """One picture per prompt, on the same seeds every time, beside the base's where an adapter trains.
 
-    Nothing about the training changes: weights, modes and random numbers are left as they were.
+    Nothing about the training changes: weights, modes and random numbers are left as they were. Stops when told to.
     """
     prompts = preview_prompts(live)
-    step, opened = live.state.step, live.opened
+    step, opened, attached = live.state.step, live.opened, live.state.attached
     folder = run.folder.samples / f"step-{step:08d}"
-    attached = live.state.attached
     rows: list[list[Image.Image | None]] = []
     with averaged(live.state), evaluating(live.model), torch.no_grad():
         sampler = opened.engine.load_sampler(opened.base, live.device, live.precision.dtype, live.model)
         for index, prompt in enumerate(prompts):
-            seed = opened.recipe.length.seed + index
+            request = request_for(opened.engine, opened.recipe, prompt=prompt, seed=opened.recipe.length.seed + index)
             row: list[Image.Image | None] = []
             if attached is not None:
                 with _without(attached):
-                    row.append(_picture(_drawn(opened.engine, sampler, prompt=prompt, seed=seed)))
-            media = _drawn(opened.engine, sampler, prompt=prompt, seed=seed)
+                    row.append(_picture(_drawn(opened.engine, sampler, request, run.stops)))
+            media = _drawn(opened.engine, sampler, request, run.stops)
+            if media is None or run.stops():
+                return
             row.append(_picture(media))
             rows.append(row)
             if _picture(media) is not None:
@@ -66,34 +68,37 @@ def preview_prompts(live: Live) -> tuple[str, ...]:
     return tuple(dict.fromkeys(caption for caption in captions if caption))[:_CAPTIONS_SHOWN] or ("",)
 
 
-def draw(engine: Engine, sampler: Sampler, *, prompt: str, seed: int, out: Path) -> None:
-    """Draw one picture into a file. Raises PlanRefused for an engine that makes no pictures."""
-    media = _drawn(engine, sampler, prompt=prompt, seed=seed)
+def draw(engine: Engine, sampler: Sampler, request: Any, *, out: Path, should_stop: Callable[[], bool]) -> bool:
+    """Draw one picture into a file; False where it was stopped. PlanRefused for an engine that makes no pictures."""
+    media = _drawn(engine, sampler, request, should_stop)
+    if media is None:
+        return False
     if _picture(media) is None:
         raise PlanRefused(
             f"{engine.facts.title} makes {media.kind}, which cannot be kept as prior items yet",
             do="name folders of prior items instead: data.prior=given",
         )
     save_png(media, out)
+    return True
 
 
-def request_for(engine: Engine, **wanted: Any) -> Any:
-    """A generation request with those of `wanted` that the engine's requests have."""
+def request_for(engine: Engine, recipe: Recipe, *, prompt: str, seed: int) -> Any:
+    """A generation request at the size that the recipe trains at, where requests and recipe have one."""
+    wanted: dict[str, Any] = {"prompt": prompt, "seed": seed}
+    if "resolution" in {entry.name for entry in fields(recipe.settings)}:
+        wanted |= dict.fromkeys(("width", "height"), recipe.settings.resolution)
     known = {entry.name for entry in fields(engine.facts.request)}
     return engine.facts.request(**{name: value for name, value in wanted.items() if name in known})
 
 
-def _drawn(engine: Engine, sampler: Sampler, *, prompt: str, seed: int) -> Media:
-    found = [
-        event
-        for event in engine.sample(sampler, request_for(engine, prompt=prompt, seed=seed))
-        if isinstance(event, Media)
-    ]
-    return found[-1]
+def _drawn(engine: Engine, sampler: Sampler, request: Any, should_stop: Callable[[], bool]) -> Media | None:
+    """The media; None where it was stopped on the way."""
+    found = [event for event in engine.sample(sampler, request, should_stop) if isinstance(event, Media)]
+    return found[-1] if found else None
 
 
-def _picture(media: Media) -> Image.Image | None:
-    return media.data if isinstance(media.data, Image.Image) else None
+def _picture(media: Media | None) -> Image.Image | None:
+    return media.data if media is not None and isinstance(media.data, Image.Image) else None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from tunesmith.events import Progress
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.work.opening import Opened
-from tunesmith.jobs.work.previews import draw
+from tunesmith.jobs.work.previews import draw, request_for
 from tunesmith.jobs.work.run import Run
 from tunesmith.recipe.schema import Recipe
 from tunesmith.training.device import Precision
@@ -41,10 +41,10 @@ def generate_prior(run: Run, opened: Opened, *, device: torch.device, precision:
             caption = run.folder.prior / f"{index:05d}.txt"
             if caption.exists():
                 continue
-            run.check_stop()
             prompt = prompts[index % len(prompts)]
-            seed = recipe.length.seed + _FIRST_SEED + index
-            draw(engine, sampler, prompt=prompt, seed=seed, out=caption.with_suffix(".png"))
+            request = request_for(engine, recipe, prompt=prompt, seed=recipe.length.seed + _FIRST_SEED + index)
+            draw(engine, sampler, request, out=caption.with_suffix(".png"), should_stop=run.stops)
+            run.check_stop()
             write_text(caption, prompt)
     fsync_folder(run.folder.prior)
     del sampler

@@ -29,20 +29,22 @@ def export_results(run: Run, live: Live, card: Card) -> None:
     output = opened.recipe.output
     target = Path(output.folder) if output.folder is not None else run.folder.results
     shelf = Shelf(run.folder.home)
-    for layout in output.exports:
+    for index, layout in enumerate(output.exports):
+        name = export_name(output.name, layout, adapter=card.kind == "adapter", first=index == 0)
         exported = export_checkpoint(
             card,
             shelf,
             engine=opened.engine,
             base=opened.base,
             layout=layout,
-            path=target / export_name(output.name, layout, output.exports),
+            path=target / name,
             dtype=output.dtype,
         )
         run.emit(Exported(card.step, str(exported.path), layout))
 
 
-def export_name(name: str, layout: str, layouts: tuple[str, ...]) -> str:
-    """`peter.safetensors` for the first one-file layout, `peter-diffusers` and so on for the others."""
-    single = layout in ("kohya", "single_file") or (layout == "diffusers" and "kohya" not in layouts)
-    return f"{name}.safetensors" if single else f"{name}-{layout}"
+def export_name(name: str, layout: str, *, adapter: bool, first: bool) -> str:
+    """`peter.safetensors` for a first layout that is one file; else `peter-diffusers.safetensors` or `peter-peft`."""
+    one_file = layout in ("kohya", "single_file") or (adapter and layout == "diffusers")
+    stem = name if first and one_file else f"{name}-{layout}"
+    return f"{stem}.safetensors" if one_file else stem
