@@ -11,11 +11,12 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-from tokenizers.models import BPE
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import WeightsError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -46,6 +47,9 @@ def shipped_vocabulary() -> dict[str, int]:
 
 
 def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+
     tokenizer = Tokenizer(
         BPE(
             vocab=vocabulary,
