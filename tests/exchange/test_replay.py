@@ -19,7 +19,7 @@ from tunesmith.errors import ExchangeError, TunesmithError
 from tunesmith.exchange.replay import main, replay
 
 sys.path.insert(0, str(Path(__file__).parent))
-from plain_loop import Run, record
+from plain_loop import Run, record, states_of
 
 Tensors = dict[str, torch.Tensor]
 Change = Callable[[Tensors], Tensors]
@@ -317,3 +317,58 @@ def test_the_command(plain_run: Path, base: Path, tmp_path: Path, capsys: pytest
     save_file({"step0.loss": torch.zeros(())}, str(tmp_path / "bare.safetensors"))
     assert main([str(tmp_path / "bare.safetensors"), str(base)]) == 2
     assert "how it was recorded" in capsys.readouterr().err
+
+
+def test_states_instead_of_token_ids(pipeline: Any, base: Path, tmp_path: Path) -> None:
+    recorded(pipeline, tmp_path / "run.safetensors", "U-Net only")
+
+    def encoded(tensors: Tensors) -> Tensors:
+        found = {name: tensor for name, tensor in tensors.items() if not name.endswith(".input_ids")}
+        for name in set(tensors) - set(found):
+            with torch.no_grad():
+                states = states_of(pipeline.text_encoder, tensors[name], Run())
+            found[name.replace("input_ids", "encoder_hidden_states")] = states
+        return found
+
+    result = replay(rewritten(tmp_path / "run.safetensors", tmp_path / "changed.safetensors", encoded), base)
+    assert result.agrees(LOSS_TOLERANCE, WEIGHT_TOLERANCE)
+
+
+def test_noise_that_flags_explain_is_taken_from_noisy(plain_run: Path, base: Path, tmp_path: Path) -> None:
+    def other_noise(tensors: Tensors) -> Tensors:
+        return {n: v.flip(0) if n.endswith(".noise") else v for n, v in tensors.items()}
+
+    changed = rewritten(plain_run, tmp_path / "changed.safetensors", other_noise)
+    with pytest.raises(ExchangeError, match="noisy of step 0 is not"):
+        replay(changed, base)
+    flags = json.dumps([*PLAIN, "--max_train_steps", "3", "--multires_noise_iterations", "6"])
+    assert replay(changed, base, settings=flags).agrees(1e-4, WEIGHT_TOLERANCE * 10)
+
+
+def test_half_precision_tensors_are_no_mismatch(plain_run: Path, base: Path, tmp_path: Path) -> None:
+    halved = spoiled(".noisy", lambda tensor: tensor.half())
+    result = replay(rewritten(plain_run, tmp_path / "changed.safetensors", halved), base)
+    assert result.agrees(LOSS_TOLERANCE, WEIGHT_TOLERANCE)
+
+
+def test_prior_weights_have_to_be_recorded(pipeline: Any, base: Path, tmp_path: Path) -> None:
+    recorded(pipeline, tmp_path / "run.safetensors", "prior weights")
+    changed = rewritten(tmp_path / "run.safetensors", tmp_path / "changed.safetensors", without("loss_weights"))
+    with pytest.raises(ExchangeError, match="lacks loss_weights"):
+        replay(changed, base)
+
+
+def test_a_module_of_another_base_and_one_that_does_not_train(plain_run: Path, base: Path, tmp_path: Path) -> None:
+    def foreign(tensors: Tensors) -> Tensors:
+        return tensors | {"init.lora_unet_down_blocks_7_x.lora_down.weight": torch.ones(4, 4)}
+
+    with pytest.raises(ExchangeError, match="no layer of this base"):
+        replay(rewritten(plain_run, tmp_path / "a.safetensors", foreign), base)
+
+    def moved(tensors: Tensors) -> Tensors:
+        ups = {n.replace("lora_down", "lora_up"): torch.ones(1) for n in tensors if n.startswith("init.lora_te")}
+        return tensors | ups
+
+    flags = json.dumps([*PLAIN, "--max_train_steps", "3", "--network_train_unet_only"])
+    with pytest.raises(ExchangeError, match="does not train"):
+        replay(rewritten(plain_run, tmp_path / "b.safetensors", moved), base, settings=flags)
