@@ -62,7 +62,7 @@ COMMAND_DECORATORS = ("command", "callback")
 ALLOWED_PARENTS = {
     "Protocol", "TunesmithError", "JobError", "Exception", "Enum", "StrEnum", "IntEnum", "Module", "Function",
     "NamedTuple", "TypedDict", "Unpickler", "RuntimeError", "Generic", "Mapping",
-    "Adafactor", "Optimizer",
+    "Adafactor", "Optimizer", "Conv2d",
 }  # fmt: skip
 
 
