@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -86,3 +88,43 @@ def test_a_damaged_attempt_file_is_one_clear_line(job: JobFolder) -> None:
     with pytest.raises(JobError, match="damaged"), hold(job):
         pytest.fail("unreachable")
     assert not is_held(job)
+
+
+CONTENDER = """
+import sys
+from pathlib import Path
+from tunesmith.errors import JobBusy
+from tunesmith.events import Warned
+from tunesmith.jobs.folder import JobFolder
+from tunesmith.jobs.journal import Journal
+from tunesmith.jobs.lock import hold
+job, won = JobFolder(Path(sys.argv[1])), 0
+sys.stdin.readline()
+while won < 8:
+    try:
+        with hold(job, patience_seconds=0.001) as attempt:
+            journal = Journal(job, attempt)
+            for number in range(20):
+                journal.append(Warned(f"{attempt.number} {number}"))
+            journal.close()
+            won += 1
+    except JobBusy:
+        pass
+"""
+
+
+def test_contenders_never_write_at_once(job: JobFolder) -> None:
+    command = [sys.executable, "-c", CONTENDER, str(job.path)]
+    contenders = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(3)]
+    for contender in contenders:
+        assert contender.stdin is not None
+        contender.stdin.write("go\n")
+        contender.stdin.flush()
+    assert [contender.wait(timeout=120) for contender in contenders] == [0, 0, 0]
+    lines = [json.loads(row) for row in job.events_file.read_bytes().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, 3 * 8 * 20 + 1))
+    # Runs of one token, never coming back, are what one writer at a time looks like.
+    runs = [token for token, _ in itertools.groupby(line["token"] for line in lines)]
+    assert len(runs) == len(set(runs)) == 24
+    numbers = [line["message"] for line in lines]
+    assert numbers == [f"{attempt} {number}" for attempt in range(1, 25) for number in range(20)]

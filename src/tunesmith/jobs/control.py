@@ -11,10 +11,10 @@ from typing import Any
 
 from tunesmith.errors import JobBusy, JobError
 from tunesmith.jobs.folder import JobFolder
-from tunesmith.jobs.journal import Journal, read_lines
+from tunesmith.jobs.journal import Journal
 from tunesmith.jobs.lock import hold
 from tunesmith.jobs.records import StateChanged
-from tunesmith.jobs.status import ENDED, fold, write_status
+from tunesmith.jobs.status import ENDED, fold, last_status, write_status
 from tunesmith.weights.atomic import write_json
 
 ACTIONS = ("stop", "cancel", "save", "sample")
@@ -66,7 +66,7 @@ def cancel(folder: JobFolder) -> bool:
     """
     try:
         with hold(folder) as attempt:
-            status = fold(line for line, _ in read_lines(folder.events_file))
+            status = last_status(folder)
             clear_requests(folder)
             if status.state in ENDED:
                 return True

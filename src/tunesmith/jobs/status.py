@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ class Status:
     @property
     def best(self) -> Measured | None:
         """The lowest held-out loss."""
-        return min(self.validations, key=lambda measured: (measured.loss, measured.step), default=None)
+        finite = (measured for measured in self.validations if math.isfinite(measured.loss))
+        return min(finite, key=lambda measured: (measured.loss, measured.step), default=None)
 
     @property
     def first_validation(self) -> Measured | None:
@@ -94,16 +96,20 @@ def fold(lines: Iterable[Mapping[str, Any]], start: Status | None = None) -> Sta
 
 def read_status(folder: JobFolder) -> Status:
     """The status now, whether or not its process lives."""
-    start, offset = _stored(folder)
-    status = fold((line for line, _ in read_lines(folder.events_file, offset)), start)
+    status = last_status(folder)
     # A state of `running` without a process is a job that was killed; look twice, since it may just have ended.
     if status.state == "running" and not is_held(folder):
-        start, offset = _stored(folder)
-        status = fold((line for line, _ in read_lines(folder.events_file, offset)), start)
+        status = last_status(folder)
         if status.state == "running" and not is_held(folder):
             reason = "its process is gone; resume it to go on from the last state"
             status = dataclasses.replace(status, state="paused", reason=reason, interrupted=True)
     return status
+
+
+def last_status(folder: JobFolder) -> Status:
+    """What the journal says, whatever became of the process that wrote it."""
+    start, offset = _stored(folder)
+    return fold((line for line, _ in read_lines(folder.events_file, offset)), start)
 
 
 def write_status(folder: JobFolder, status: Status, offset_bytes: int) -> None:

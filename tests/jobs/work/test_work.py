@@ -455,3 +455,12 @@ def test_every_line_of_the_journal_has_one_writer(world: World, tmp_path: Path, 
     assert len(tokens) == 4
     changes = sum(a["token"] != b["token"] for a, b in zip(raw_lines(job), raw_lines(job)[1:], strict=False))
     assert changes == 3
+
+
+def test_a_stage_brings_its_own_measures(world: World, tmp_path: Path) -> None:
+    changes = {"method__stage": "autoencoder", "method__components": [], "data__caption_dropout": 0.0}
+    job = world.job(tmp_path, "full", **changes)
+    assert work(job.path) == 0
+    card = Shelf(job.home).get(read_status(job).checkpoints[-1])
+    assert (card.kind, card.stage) == ("weights", "autoencoder")
+    assert 3 < card.measures["holdout_psnr_db"] < 60

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,7 +91,12 @@ def measures_at(run: Run, step: int) -> dict[str, float]:
         found["holdout_loss_start"] = by_step[0]
     if run.status.loss_mean is not None and step == run.status.step:
         found["train_loss"] = run.status.loss_mean
-    return {name: value for name, value in found.items() if value == value and abs(value) != float("inf")}
+    return finite_only(found)
+
+
+def finite_only(measures: Mapping[str, float]) -> dict[str, float]:
+    """Without NaN and Inf, which a card cannot hold."""
+    return {name: value for name, value in measures.items() if math.isfinite(value)}
 
 
 def _register(run: Run, live: Live, *, step: int, measures: dict[str, float], final: bool) -> Card:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tunesmith import __version__
-from tunesmith.errors import DiskFull, JobError, Stopped, TunesmithError
+from tunesmith.errors import DiskFull, JobBusy, JobError, Stopped, TunesmithError
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.journal import Journal
 from tunesmith.jobs.lock import hold
@@ -72,6 +72,8 @@ class _Ending:
         if error is None:
             self.run.end(StateChanged("completed", exit_code=0))
             return True
+        if isinstance(error, JobBusy):
+            return False  # another attempt owns the folder now: nothing may be written there any more
         state, reason, self.exit_code = self._verdict(error)
         if self.exit_code == _DEFECT_CODE:
             self.run.log("".join(traceback.format_exception(kind, error, trace)))

@@ -8,15 +8,17 @@ from tunesmith.catalog.card import Card
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.exchange.export import export_checkpoint
 from tunesmith.jobs.records import Exported
-from tunesmith.jobs.work.checkpoints import measures_at, register_best, register_final
+from tunesmith.jobs.work.checkpoints import finite_only, measures_at, register_best, register_final
 from tunesmith.jobs.work.live import Live
+from tunesmith.jobs.work.measuring import stage_measures
 from tunesmith.jobs.work.run import Run
 
 
 def register_results(run: Run, live: Live) -> Card:
     """The last step's checkpoint, and the best one where that is another; says which is better by what."""
     best = register_best(run, live)
-    final = register_final(run, live, measures_at(run, live.state.step))
+    figures = {**measures_at(run, live.state.step), **finite_only(stage_measures(live))}
+    final = register_final(run, live, figures)
     if best is not None:
         loss = best.measures.get("holdout_loss", float("nan"))
         run.log(f"the lowest held-out loss, {loss:.5f}, was at step {best.step}: that is {best.name}")

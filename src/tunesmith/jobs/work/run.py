@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from tunesmith.errors import DiskFull, Stopped
 from tunesmith.events import Event, Phase, Warned
 from tunesmith.jobs.folder import JobFolder
-from tunesmith.jobs.journal import Journal, read_lines
+from tunesmith.jobs.journal import Journal
 from tunesmith.jobs.records import Entry, PhaseEnded
-from tunesmith.jobs.status import Status, fold, write_status
+from tunesmith.jobs.status import Status, fold, last_status, write_status
 from tunesmith.jobs.work.memory import device_peak_bytes, peak_bytes, reset_peak
 from tunesmith.jobs.work.stops import Stops
+from tunesmith.weights.atomic import explained
 
 _STATUS_EVERY_SECONDS = 1.0
 _QUIET_KINDS = frozenset({"step", "progress"})
@@ -38,12 +39,14 @@ class Run:
     def open(self) -> None:
         """Fold what earlier attempts said, and clear away what they left half-made."""
         self.started_seconds = self.clock()
-        self.status = fold(line for line, _ in read_lines(self.folder.events_file))
+        self.status = last_status(self.folder)
         shutil.rmtree(self.folder.work, ignore_errors=True)
         self.folder.work.mkdir()
         for leftover in (*self.folder.path.glob(".*.tmp"), *self.folder.path.glob(".*.old")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        (self.folder.work / "ballast").write_bytes(bytes(_BALLAST_BYTES))
+        ballast = self.folder.work / "ballast"
+        with explained(ballast):
+            ballast.write_bytes(bytes(_BALLAST_BYTES))
 
     def emit(self, entry: Entry) -> None:
         """Append to the journal and keep the status up to date, at most once a second for small news."""
@@ -98,5 +101,7 @@ class Run:
             self.emit(entry)
         except DiskFull:
             (self.folder.work / "ballast").unlink(missing_ok=True)
-            self.emit(entry)
+            # Somebody else may have taken that room, too; then the job reads as interrupted, which it was.
+            with contextlib.suppress(DiskFull):
+                self.emit(entry)
         shutil.rmtree(self.folder.work, ignore_errors=True)
