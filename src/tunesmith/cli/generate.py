@@ -52,6 +52,9 @@ def generate(
     height: Annotated[str | None, typer.Option(metavar="PIXELS", help="height")] = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="how many, with seeds counting up")] = 1,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="precision of the weights")
+    ] = None,
     out: Annotated[Path, typer.Option(help="a folder, or a .png file for one picture")] = Path("generated"),
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +82,7 @@ def generate(
     if out.suffix.lower() == ".png" and count > 1:
         raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
     _say_what(screen, selection)
-    session = _open(selection, device or here.settings().device)
+    session = _open(selection, device or here.settings().device, precision or "auto")
     written = [_draw(session, _with_seed(first, index), out, screen) for index in range(count)]
     session.close()
     if as_json:
@@ -112,18 +115,28 @@ def _say_what(screen: Screen, selection: Selection) -> None:
         screen.say("no checkpoint: the bare base")
 
 
-def _open(selection: Selection, device: str) -> Session:
+def _open(selection: Selection, device: str, precision: str) -> Session:
     from tunesmith.generation.session import open_session
     from tunesmith.recipe.schema import MethodSection, ResourceSection
     from tunesmith.training.device import choose_device, choose_precision, set_threads
 
-    resources = ResourceSection(device=device)
+    resources = ResourceSection(device=device, precision=_checked_precision(precision))
     place = choose_device(resources)
     set_threads(None, place)
-    precision = choose_precision(resources, place, MethodSection())
+    chosen = choose_precision(resources, place, MethodSection())
     return open_session(
-        selection.engine, selection.base, device=place, dtype=precision.dtype, attachments=selection.attachments
+        selection.engine, selection.base, device=place, dtype=chosen.dtype, attachments=selection.attachments
     )
+
+
+def _checked_precision(name: str) -> str:
+    from tunesmith.recipe.knobs import knobs_of
+    from tunesmith.recipe.schema import ResourceSection
+
+    known = next(knob for knob in knobs_of(ResourceSection, "resources") if knob.name == "precision").choices
+    if name not in known:
+        raise RecipeError(f"--precision is {name!r}", expected=f"one of {', '.join(known)}")
+    return name
 
 
 def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
