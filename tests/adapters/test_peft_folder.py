@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.other import get_pattern_key
 
 from small_net import SPOTS, Spot, Tables, make_adapter, make_net, picture
 from tunesmith.adapters.adapter import Adapter
 from tunesmith.adapters.attach import attach_adapter
 from tunesmith.adapters.files import read_adapter, write_adapter
+from tunesmith.adapters.peft_folder import alpha_of
 from tunesmith.errors import AdapterError
 
 # Canonical names equal to the live ones, as in a denoiser of today.
@@ -83,6 +85,8 @@ def test_one_name_in_two_components_is_told_apart_by_what_the_file_says(tmp_path
         ({"use_dora": True}, "disagree on DoRA"),
         ({"lora_alpha": "x"}, "alpha of conv is 'x'"),
         ({"lora_alpha": 0}, "alpha of conv is 0"),
+        ({"alpha_pattern": {"(a+)+b": 1}}, "is an expression"),
+        ({"alpha_pattern": [1]}, "alpha_pattern"),
         (None, "not JSON"),
     ],
 )
@@ -95,6 +99,14 @@ def test_configurations_we_would_get_wrong_are_refused(
     file.write_text("{" if change is None else json.dumps({**config, **change}))
     with pytest.raises(AdapterError, match=says):
         read_adapter(tmp_path / "a", Tables(), LIVE)
+
+
+@pytest.mark.parametrize("name", ["a.conv", "conv", "b.a.conv", "xconv", "a.linear", "conv.1"])
+@pytest.mark.parametrize(
+    "pattern", [{}, {"conv": 1}, {"^conv": 2}, {"a.conv": 3, "conv": 4}, {r"^a\.conv": 5, "conv": 6}]
+)
+def test_alphas_are_chosen_as_peft_chooses_them(name: str, pattern: dict[str, float]) -> None:
+    assert alpha_of(name, pattern, 9) == pattern.get(get_pattern_key(list(pattern), name), 9)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

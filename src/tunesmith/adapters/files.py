@@ -100,6 +100,8 @@ def _stated_alpha(stem: str, stated: Mapping[str, Any]) -> float | None:
     if f"{folder}.lora_alpha" not in stated:
         return None
     pattern = stated.get(f"{folder}.alpha_pattern") or {}
+    if not isinstance(pattern, dict):
+        raise AdapterError(f"{folder}.alpha_pattern is no map", do="this file is damaged; get it again")
     return peft_folder.alpha_of(name, pattern, stated[f"{folder}.lora_alpha"])
 
 

@@ -7,6 +7,7 @@ loads a folder as it is. Our reader also takes folders that peft itself wrote un
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from tunesmith.weights.files import TensorFile, open_tensors, write_safetensors
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
+_PLAIN = re.compile(r"[\w.-]+")
 COMPONENT_KEY = "tunesmith.component"
 
 
@@ -176,6 +178,8 @@ def _config(path: Path) -> Mapping[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError(f"{path} describes {kind!r}", expected="peft_type LORA")
+    if not isinstance(config.get("alpha_pattern") or {}, dict):
+        raise AdapterError(f"{path} has an alpha_pattern that is no map", do="this folder is damaged; get it again")
     odd = [key for key in ("use_rslora", "fan_in_fan_out", "lora_bias", "modules_to_save") if config.get(key)]
     if odd or config.get("bias", "none") != "none":
         raise AdapterError(f"{path} asks for {(odd or ['bias'])[0]}", expected="plain LoRA or DoRA factors")
@@ -183,11 +187,19 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 
 def alpha_of(name: str, pattern: Mapping[str, Any], default: Any) -> float:
-    """A layer's alpha by peft's own rule for `alpha_pattern`: keys are endings, or expressions."""
-    from peft.utils.other import get_pattern_key
+    """A layer's alpha by peft's rule for `alpha_pattern`: the first key that the name ends with, or equals after `^`.
 
-    alpha = pattern.get(get_pattern_key(list(pattern), name), default)
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or alpha <= 0:
+    Keys of an outside file are expressions to peft; only names are taken here, since an expression could run forever.
+    """
+    alpha = default
+    for key, value in pattern.items():
+        plain = key.removeprefix("^").removesuffix("$").replace("\\.", ".").replace("\\-", "-")
+        if not _PLAIN.fullmatch(plain):
+            raise AdapterError(f"the alpha pattern {key[:80]!r} is an expression", expected="names of layers")
+        if name == plain or (not key.startswith("^") and name.endswith(f".{plain}")):
+            alpha = value
+            break
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < float("inf"):
         raise AdapterError(f"the alpha of {name} is {alpha!r}", expected="a positive number")
     return float(alpha)
 
