@@ -15,10 +15,11 @@ from tunesmith.engines.protocol import Batch, Loss
 from tunesmith.errors import DeviceError, NonFinite
 from tunesmith.events import StepDone
 from tunesmith.numeric.measures import relative_l2
+from tunesmith.numeric.rng import BatchRng
 from tunesmith.training.batches import Microbatch
 from tunesmith.training.device import Precision
 from tunesmith.training.failures import memory_advice
-from tunesmith.training.step import OVERFLOWS_ALLOWED, TrainingStep
+from tunesmith.training.step import OVERFLOWS_ALLOWED, TrainingStep, seed_modules
 
 CPU = torch.device("cpu")
 FULL = {"name": "full"}
@@ -339,3 +340,13 @@ def test_a_rank_without_items_adds_nothing(world: Path) -> None:
     run = make_run(world, recipe_of(world))
     empty = Microbatch(None, run.batches.microbatches(0, 1)[0].rng, 1, ())
     assert run.step.gradients(run.state, empty, 1) is None
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_devices_own_generator_is_set_too(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(getattr(torch, kind), "manual_seed", seeds.append)
+    for positions in ((3, 4), (3, 9), (5,)):
+        seed_modules(BatchRng(0, positions), torch.device(kind))
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert torch.initial_seed() == seeds[2]

@@ -20,7 +20,7 @@ from tunesmith.training.batches import Reader
 from tunesmith.training.device import Precision
 from tunesmith.training.failures import explained_memory
 from tunesmith.training.state import TrainState
-from tunesmith.training.step import autocast, on_device
+from tunesmith.training.step import autocast, on_device, seed_modules
 
 VISITS = 64  # forward passes worth of items that make a curve smooth
 REPEATS = 16  # most visits of one item: more timesteps of the same picture add little
@@ -63,7 +63,7 @@ class Holdout:
         explained = explained_memory(self.recipe, state.device, "measuring the held-out loss")
         with explained, averaged(state) as weights, evaluating(self.model), torch.no_grad():
             for chunk, batch, rng in self._batches():
-                torch.manual_seed(generator(rng.seed, rng.positions[0], "dropout").initial_seed())
+                seed_modules(rng, state.device)
                 with autocast(self.precision, state.device):
                     loss = self.engine.loss(self.model, on_device(batch, state.device), self._recipe, rng)
                 for index, value in zip(chunk, loss.per_item.tolist(), strict=True):

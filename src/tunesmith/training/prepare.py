@@ -114,7 +114,9 @@ def _unfreeze(
     parameters: dict[str, torch.nn.Parameter] = {}
     buffers: dict[str, torch.Tensor] = {}
     for name in recipe.method.components:
-        module = model.components[name].requires_grad_(True).to(torch.float32)
+        module = model.components[name].requires_grad_(True)
+        if any(value.dtype != torch.float32 for value in module.parameters()):
+            module.to(torch.float32)
         parameters.update({f"{name}/{key}": value for key, value in module.named_parameters()})
         buffers.update({f"{name}/{key}": value for key, value in module.named_buffers()})
     return parameters, buffers

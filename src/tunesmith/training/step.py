@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tunesmith.engines.protocol import Batch, Engine, Loss, Model
 from tunesmith.errors import NonFinite
 from tunesmith.numeric.rates import rate_factor
-from tunesmith.numeric.rng import generator
+from tunesmith.numeric.rng import BatchRng, generator
 from tunesmith.recipe.schema import Recipe
 from tunesmith.training.average import update_average
 from tunesmith.training.batches import Microbatch
@@ -80,8 +80,7 @@ class TrainingStep:
         """Add one batch's gradients, as one of `count`; None where this rank has no item of it."""
         if microbatch.batch is None:
             return None
-        # Dropout inside modules draws from the global generator: set by position, it needs no state either.
-        torch.manual_seed(generator(state.seed, microbatch.rng.positions[0], "dropout").initial_seed())
+        seed_modules(microbatch.rng, state.device)
         with autocast(self.precision, state.device):
             loss = self.engine.loss(self.model, on_device(microbatch.batch, state.device), self.recipe, microbatch.rng)
         total = loss.total * (microbatch.share / count)
@@ -175,6 +174,19 @@ class TrainingStep:
     def factor(self, step: int) -> float:
         """What the rates of step `step` (from 0) are multiplied by."""
         return rate_factor(self.recipe.optimiser, step, self.steps)
+
+
+def seed_modules(rng: BatchRng, device: torch.device) -> None:
+    """Set the global generators, which dropout inside modules draws from, by position: then they need no state either.
+
+    Each on its own: torch.manual_seed formats a stack trace for every kind of device that is absent.
+    """
+    seed = generator(rng.seed, rng.positions[0], "dropout").initial_seed()
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
