@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy
 import torch
-from benchmarks.dialogue import answer
 from diffusers import DDPMScheduler
+from diffusers.utils.logging import disable_progress_bar
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
+
+from benchmarks.dialogue import answer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from tiny_sd import SD15, TINY, diffusers_pipeline
@@ -37,6 +39,7 @@ def main() -> None:
     chosen = parser.parse_args()
     plan = json.loads((chosen.work / "plan.json").read_text(encoding="utf-8"))
     tensors = load_file(chosen.work / "plan.safetensors")
+    disable_progress_bar()
     pipeline = diffusers_pipeline(chosen.base, chosen.work / "configs", TINY if chosen.tiny else SD15)
     unet, vae, text, tokenizer = pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.tokenizer
     for module in (unet, vae, text):
