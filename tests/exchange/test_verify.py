@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from small_adapters import pictures_adapter
 from tunesmith.adapters.files import write_adapter
 from tunesmith.engines.protocol import Base
 from tunesmith.errors import ExchangeError
-from tunesmith.exchange.parts import StoredPart
+from tunesmith.exchange.parts import MergedPart, StoredPart
 from tunesmith.exchange.verify import verify_adapter, verify_base
 from tunesmith.recipe.schema import BaseSection
 from tunesmith_test_engines.pictures import engine, write_pictures_base
@@ -82,6 +84,31 @@ def test_a_base_that_does_not_open_again_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ExchangeError, match="does not open again"):
         verify_base(tmp_path / "x.safetensors", engine, expected={}, dtype="fp32")
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The engine, counting the tensors it reads."""
+
+    reads: list[str]
+
+    def tensors(self, base: Base, role: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """The engine's own."""
+        for name, tensor in engine.tensors(base, role):
+            self.reads.append(name)
+            yield name, tensor
+
+
+@pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, reverse=True)])
+def test_a_part_is_read_once_for_each_use(base: Base, order: Callable[[Iterable[str]], list[str]]) -> None:
+    reads: list[str] = []
+    part = StoredPart(Counting(reads), base, "denoiser")  # type: ignore[arg-type]
+    merged = MergedPart(part, {}, torch.float32)
+    for use in range(1, 3):
+        for name in order(merged):
+            assert name in merged
+            assert merged[name].dtype == torch.float32
+        assert len(reads) <= (1 + use) * len(part)
 
 
 def test_stored_parts_are_read_in_any_order(base: Base) -> None:

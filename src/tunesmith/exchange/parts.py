@@ -41,6 +41,9 @@ class StoredPart(Mapping[str, torch.Tensor]):
     def __len__(self) -> int:
         return len(self.shapes)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.shapes  # Mapping's own would read the tensor
+
     def _next(self, name: str) -> torch.Tensor | None:
         if name in self._passed:
             return self._passed.pop(name)
@@ -79,3 +82,6 @@ class MergedPart(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._part)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._part
