@@ -65,6 +65,14 @@ def assert_one_story(job: JobFolder, calm: JobFolder) -> None:
     tokens = [line["token"] for line in raw]
     changes = [token for index, token in enumerate(tokens) if index == 0 or tokens[index - 1] != token]
     assert len(changes) == len(set(changes))
+    # Starting over would give the same numbers, too: every attempt goes on from the last state there was.
+    saved = 0
+    for line in raw:
+        if line["kind"] == "state_saved":
+            saved = line["step"]
+        elif line["kind"] == "resumed":
+            assert line["step"] >= saved
+            assert line["fresh"] is (line["step"] == 0)
     assert losses(job) == losses(calm)
     assert [step for step, _ in losses(job)] == list(range(1, STEPS + 1))
     for kind in ("validated", "registered", "state_saved"):
@@ -80,6 +88,8 @@ def assert_one_story(job: JobFolder, calm: JobFolder) -> None:
 
 def assert_same_results(job: JobFolder, calm: JobFolder) -> None:
     assert final_state(job) == final_state(calm)
+    assert {state.name for state in job.states.iterdir()} == {state.name for state in calm.states.iterdir()}
+    assert len(list(calm.states.iterdir())) in (2, 3)
     ours, theirs = read_status(job).checkpoints, read_status(calm).checkpoints
     assert len(ours) == len(theirs) >= 3
     for one, other in zip(ours, theirs, strict=True):

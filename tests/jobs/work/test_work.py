@@ -95,6 +95,8 @@ def test_a_stopped_job_goes_on_exactly(
     assert work(job.path) == 0
     assert final_state(job) == final_state(calm)
     assert losses(job) == losses(calm)
+    # Nothing was done twice: it went on, it did not start over.
+    assert [line["step"] for line in raw_lines(job) if line["kind"] == "step"] == list(range(1, 13))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
