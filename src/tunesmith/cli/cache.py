@@ -11,7 +11,7 @@ from tunesmith.cli.options import AsJson
 from tunesmith.cli.screen import Screen, human_bytes
 from tunesmith.cli.surroundings import surroundings_of
 
-group = typer.Typer(help="encoded items on disk: show their size, make room", no_args_is_help=True)
+group = typer.Typer(help="encoded items on disk", no_args_is_help=True)
 
 ENCODED = Path("cache", "encoded")  # beside it, the remembered file hashes, which are small
 

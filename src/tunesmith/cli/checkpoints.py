@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tunesmith.catalog.card import Card
     from tunesmith.catalog.shelf import Shelf
 
-group = typer.Typer(help="what was trained: look, activate, compare, hand on", no_args_is_help=True)
+group = typer.Typer(help="what was trained; hand it on", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="CHECKPOINT", help="its id, the beginning of it, or its name")]
 EngineName = Annotated[str | None, typer.Option("--engine", help="only this engine's")]

@@ -14,7 +14,7 @@ from tunesmith.cli.surroundings import surroundings_of
 if TYPE_CHECKING:
     from tunesmith.catalog.concepts import Concepts
 
-group = typer.Typer(help="characters, creature families, styles: triggers and how to use them", no_args_is_help=True)
+group = typer.Typer(help="characters, creature families, styles", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="the concept's name")]
 Trigger = Annotated[str | None, typer.Option(help="the word that calls it, such as qb_peter")]

@@ -14,7 +14,7 @@ from tunesmith.cli.screen import Screen
 if TYPE_CHECKING:
     from tunesmith.data.source import Reading
 
-group = typer.Typer(help="look at folders of items in place", no_args_is_help=True)
+group = typer.Typer(help="folders of items: what is in them", no_args_is_help=True)
 
 Folders = Annotated[list[Path], typer.Argument(help="folders of items, read in place and never written to")]
 EngineName = Annotated[

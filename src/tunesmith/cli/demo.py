@@ -14,7 +14,7 @@ from tunesmith.cli.surroundings import surroundings_of
 group = typer.Typer()
 
 
-@group.command()
+@group.command(short_help="see all of it work, in minutes")
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="the folder to leave the results in")] = Path("demo-output"),

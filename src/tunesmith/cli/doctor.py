@@ -17,7 +17,7 @@ group = typer.Typer()
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "safetensors")
 
 
-@group.command()
+@group.command(short_help="what this machine can do")
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     """Measure once what this machine can do, and say it: device, memory, precision, threads, speed, room on disk."""
     import psutil

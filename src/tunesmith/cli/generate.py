@@ -25,7 +25,7 @@ Setting = Annotated[
 ]
 
 
-@group.command()
+@group.command(short_help="make pictures")
 def generate(
     context: typer.Context,
     settings: Setting = None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 group = typer.Typer()
 
 
-@group.command()
+@group.command(short_help="what a recipe will do, before it does it")
 @with_knob_flags
 def plan(
     context: typer.Context,

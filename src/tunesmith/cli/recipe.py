@@ -12,9 +12,7 @@ from tunesmith.cli.options import AsJson, BaseConfigs, Words
 from tunesmith.cli.request import requested_recipe
 from tunesmith.cli.screen import Screen
 
-group = typer.Typer(
-    help="write and read recipes: everything a run was asked for, in one YAML file", no_args_is_help=True
-)
+group = typer.Typer(help="everything a run is asked for, as YAML", no_args_is_help=True)
 
 # What nobody but the user can know; written into a new recipe to be replaced.
 _BLANKS = {

@@ -8,7 +8,7 @@ from tunesmith.cli.options import AsJson
 from tunesmith.cli.screen import Screen, plain
 from tunesmith.cli.surroundings import surroundings_of
 
-group = typer.Typer(help="show and change what holds for every run on this machine", no_args_is_help=False)
+group = typer.Typer(help="what holds for every run on this machine", no_args_is_help=False)
 
 
 @group.callback(invoke_without_command=True)

@@ -22,7 +22,7 @@ group = typer.Typer()
 Resume = Annotated[str | None, typer.Option("-r", "--resume", metavar="JOB", help="go on with this job")]
 
 
-@group.command()
+@group.command(short_help="teach: a LoRA, full weights, from scratch")
 @with_knob_flags
 def train(
     context: typer.Context,

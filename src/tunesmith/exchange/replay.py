@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             epoch_batches=given.epoch_batches,
         )
     except TunesmithError as error:
-        sys.stderr.write(f"{error.message}\n")
+        sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
     agrees = result.agrees(given.loss_tolerance, given.weight_tolerance)
     shown = json.dumps(_document(result, agrees), indent=2) if given.json else _report(result, agrees)
