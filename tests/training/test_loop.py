@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from training_run import assert_same_bits, make_run, recipe_of
-from tunesmith.errors import JobError, NonFinite
+from tunesmith.errors import DeviceError, JobError, NonFinite
 from tunesmith.events import RolledBack, StepDone
 from tunesmith.training.loop import Until, train
 
@@ -109,6 +109,28 @@ def test_bad_weights_roll_back_to_the_last_file(world: Path, tmp_path: Path) -> 
     assert_same_bits(run.bits(), whole.bits())
 
 
+def test_memory_that_runs_out_within_an_update_rolls_back_too(world: Path, tmp_path: Path) -> None:
+    run = make_run(world, recipe_of(world))
+    run.go(1)
+    run.save(tmp_path)
+    saved = run.bits()
+
+    def burst(*_: Any) -> None:
+        if run.state.step == 2:
+            raise MemoryError
+
+    hook = run.state.optimiser.register_step_post_hook(burst)
+    with pytest.raises(DeviceError, match="ran out of memory in a training step"):
+        run.go(4)
+    assert (run.state.step, run.state.first_bad()) == (1, None)
+    assert_same_bits(run.bits(), saved)
+    hook.remove()
+    whole = make_run(world, recipe_of(world))
+    whole.go(4)
+    run.go(4)
+    assert_same_bits(run.bits(), whole.bits())
+
+
 def test_without_a_file_bad_weights_are_never_saved(world: Path, tmp_path: Path) -> None:
     run = make_run(world, recipe_of(world))
     with pytest.raises(NonFinite):
@@ -123,6 +145,7 @@ def test_an_update_that_broke_off_is_never_saved(world: Path, tmp_path: Path) ->
     run.state.optimiser.register_step_post_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run.go(1)
+    assert run.state.first_bad() == "an update that broke off"
     with pytest.raises(JobError, match="being moved when the step broke off"):
         run.save(tmp_path)
     assert list(tmp_path.iterdir()) == []

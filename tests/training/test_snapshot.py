@@ -106,6 +106,16 @@ def test_what_a_killed_process_left_is_no_state_and_goes_away(run: Run, tmp_path
     assert names(tmp_path) == [folder.name]
 
 
+def test_a_state_moved_aside_for_one_that_never_came_is_put_back(run: Run, tmp_path: Path) -> None:
+    folder = run.save(tmp_path)
+    folder.rename(tmp_path / f".{folder.name}.abc.old")
+    assert newest_state(tmp_path) == folder
+    (tmp_path / f".{folder.name}.abc.old").mkdir()  # here the newer one came: the old one goes at the next save
+    run.go(2)
+    run.save(tmp_path)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
 @pytest.mark.parametrize("file", ["state.safetensors", "state.json", "manifest.json"])
 def test_a_full_disk_leaves_the_old_state_and_nothing_else(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tunesmith.errors import NonFinite
+from tunesmith.errors import DeviceError, NonFinite
 from tunesmith.events import Event, RolledBack, StepDone
 from tunesmith.training.batches import Batches
 from tunesmith.training.snapshot import roll_back
@@ -38,7 +38,7 @@ def train(
 
     Between two events the state is whole: whoever consumes them saves, validates and draws previews there. A NaN or
     Inf yields RolledBack, with the state back at the last good step, and raises NonFinite. Raises DeviceError when
-    memory runs out.
+    memory runs out, the state likewise at the last good step.
     """
     started = clock()
     while state.step < until.steps:
@@ -47,6 +47,9 @@ def train(
         began = clock()
         try:
             result = step(state, batches.microbatches(state.batch_index))
+        except DeviceError:
+            roll_back(state)
+            raise
         except NonFinite as error:
             yield RolledBack(from_step=state.step + 1, to_step=roll_back(state), reason=error.found)
             raise

@@ -46,6 +46,7 @@ def save_state(
         aside = states_folder / f".{final.name}.{os.getpid()}.partial"
         try:
             with explained(final):
+                _put_back(states_folder)
                 _clear(states_folder)
                 aside.mkdir(parents=True)
                 write_safetensors(aside / TENSORS, _tensors(state))
@@ -112,6 +113,7 @@ def newest_state(states_folder: Path) -> Path | None:
 
     Raises JobError where there are states and all are damaged: starting again from nothing must be asked for.
     """
+    _put_back(states_folder)
     found = _states(states_folder)
     for path in reversed(found):
         if _is_whole(path):
@@ -157,6 +159,14 @@ def _states(folder: Path) -> list[Path]:
 
 def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
+
+
+def _put_back(folder: Path) -> None:
+    """A state that was moved aside for a newer one of its step, which a kill then kept from arriving."""
+    for path in folder.glob(".step-*.old"):
+        final = folder / path.name.split(".")[1]
+        if not final.exists():
+            path.rename(final)
 
 
 def _clear(folder: Path) -> None:

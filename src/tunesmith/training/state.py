@@ -56,6 +56,8 @@ class TrainState:
         return next(iter(self.parameters.values())).device
 
     def first_bad(self) -> str | None:
-        """The first tensor that holds a NaN or Inf, or None where all are finite."""
+        """What makes this state not worth keeping, or None: a tensor with a NaN or Inf, an update that broke off."""
+        if self.updating:
+            return "an update that broke off"
         named = {**self.parameters, **{f"average of {name}": tensor for name, tensor in (self.ema or {}).items()}}
         return next((name for name, tensor in named.items() if not bool(torch.isfinite(tensor).all())), None)
