@@ -10,6 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from small_net import SPOTS, Model, Net, Spot, lora, make_adapter, make_net, make_pair, picture
+from tunesmith.adapters import attach as attaching
 from tunesmith.adapters.adapter import Adapter, Pair, delta
 from tunesmith.adapters.attach import attach, attach_adapter, fuse
 from tunesmith.adapters.attached import Attached, check_exactly_trains
@@ -171,6 +172,7 @@ def test_dropout_works_in_training_mode_only() -> None:
         ((Spot("body", "x", "convv", "conv"),), {}, "did you mean 'conv'"),
         ((Spot("soul", "x", "conv", "conv"),), {}, "no component is called 'soul'"),
         ((SPOTS[0], SPOTS[0]), {}, "named twice"),
+        ((SPOTS[0], Spot("body", "alias", "conv", "conv")), {}, "named twice"),
         ((Spot("body", "x", "raw", "linear"),), {}, "is not in the running body"),
         ((Spot("body", "x", "twin", "linear"),), {}, "is a ModuleDict.*method full"),
         ((Spot("body", "x", "conv", "conv1x1"),), {}, "named as conv1x1"),
@@ -185,6 +187,37 @@ def test_wrong_targets_are_refused_and_change_nothing(
     with pytest.raises(AdapterError, match=f"(?i){says}"):
         attach(Model({"body": net}), spots, lora(**knobs), seed=0)
     assert_untouched(net)
+
+
+def test_what_peft_leaves_out_is_found_and_everything_comes_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = attaching.inject_adapter_in_model
+
+    def forgetful(config: LoraConfig, root: nn.Module, **options: object) -> object:
+        config.target_modules = "conv|point"
+        return real(config, root, **options)
+
+    monkeypatch.setattr(attaching, "inject_adapter_in_model", forgetful)
+    net = make_net()
+    with pytest.raises(AdapterError, match="peft left out 'linear' of body"):
+        attach(Model({"body": net}), SPOTS, lora(), seed=0)
+    assert_untouched(net)
+
+
+def test_a_frozen_factor_is_found_and_everything_comes_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(components: object, attached: Attached) -> None:
+        raise AdapterError("not everything trains")
+
+    monkeypatch.setattr(attaching, "check_exactly_trains", wrong)
+    net = make_net()
+    with pytest.raises(AdapterError, match="not everything"):
+        attach(Model({"body": net}), SPOTS, lora(), seed=0)
+    assert_untouched(net)
+
+
+@pytest.mark.parametrize("name", ["", "a.b"])
+def test_names_that_modules_cannot_have_are_refused(name: str) -> None:
+    with pytest.raises(AdapterError, match="without dots"):
+        attach(Model({"body": make_net()}), SPOTS, lora(), seed=0, name=name)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -245,3 +247,83 @@ def test_the_child_script_answers_in_json(monkeypatch: pytest.MonkeyPatch, capsy
     Input.buffer = io.BytesIO(pickle.dumps(3))
     assert pickle_child.main() == 0
     assert "refused" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ the child's own rules, in this process
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (pickle.dumps([1, 2]), "no mapping"),
+        (pickle.dumps({"a": 1}), "no tensors"),
+        (pickle.dumps({"model": {"a": 1}}), "not a tensor"),
+        (pickle.dumps({})[:-1], "damaged"),
+        (pickle.dumps({"a": os.getcwd}), "names the global"),
+        (pickled((4,), (-1,), 4), "in an unknown way"),
+        (pickled((4,), (1, 1), 4), "in an unknown way"),
+        (b"\x80\x02(X\x07\x00\x00\x00storageK\x01K\x02tQ.", "refers to something"),
+        (b"\x80\x02(X\x07\x00\x00\x00storageK\x01K\x02K\x03K\x04tQ.", "describes a storage"),
+    ],
+)
+def test_the_child_refuses(data: bytes, says: str) -> None:
+    with pytest.raises(pickle_child.Refused, match=says):
+        pickle_child.listed(data)
+
+
+def test_placeholders_hold_nothing_and_parameters_are_their_tensors() -> None:
+    thing = pickle_child.Placeholder(1, "a", os.system)
+    thing["a"] = 1
+    thing.__setstate__({"b": 2})
+    assert not hasattr(thing, "__dict__")
+    assert pickle_child._rebuild_parameter("tensor", True, None) == "tensor"
+
+
+def test_more_tensors_than_any_model_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickle_child, "TENSOR_LIMIT", 0)
+    with pytest.raises(pickle_child.Refused, match="lists 1 tensors"):
+        pickle_child.listed(pickled((4,), (1,), 4))
+
+
+def test_limits_come_down_as_far_as_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Limits:
+        RLIMIT_AS, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIM_INFINITY = "memory", "cpu", "size", "files", -1
+        seen: ClassVar[dict[str, tuple[int, int]]] = {}
+
+        @staticmethod
+        def getrlimit(kind: str) -> tuple[int, int]:
+            return (-1, 5) if kind == "cpu" else (-1, -1)
+
+        @classmethod
+        def setrlimit(cls, kind: str, bounds: tuple[int, int]) -> None:
+            if kind == "memory":
+                raise ValueError("not here")
+            cls.seen[kind] = bounds
+
+    monkeypatch.setitem(sys.modules, "resource", Limits)
+    pickle_child._limit(10)
+    assert Limits.seen == {"cpu": (5, 5), "size": (0, 0), "files": (0, 0)}
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    pickle_child._limit(10)
+
+
+@pytest.mark.parametrize("limit", ["MEMBER_LIMIT", "PICKLE_LIMIT_BYTES"])
+def test_oversized_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    path = zipped(tmp_path / "m.ckpt", pickled((4,), (1,), 4), {"0": b"\0" * 16})
+    monkeypatch.setattr(pickles, limit, 1)
+    with pytest.raises(WeightsError, match=r"members|pickle of"):
+        read_pickle_header(path)
+
+
+def test_a_child_that_takes_too_long_or_answers_nonsense_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "m.ckpt", pickled((4,), (1,), 4), {"0": b"\0" * 16})
+    monkeypatch.setattr(pickles, "TIMEOUT_SECONDS", 0.0)
+    with pytest.raises(WeightsError, match="took more than"):
+        read_pickle_header(path)
+    monkeypatch.setattr(pickles, "TIMEOUT_SECONDS", 60.0)
+    (tmp_path / "child.py").write_text("print('{')")
+    monkeypatch.setattr(pickles, "CHILD", tmp_path / "child.py")
+    with pytest.raises(WeightsError, match="broke down"):
+        read_pickle_header(path)

@@ -42,14 +42,13 @@ def attach(
     before = {parameter: parameter.requires_grad for module in components.values() for parameter in module.parameters()}
     for parameter in before:
         parameter.requires_grad_(False)
+    attached = _wrap(components, targets, wanted, name, frozen=before, dropout=method.dropout, dora=dora)
+    for (component, canonical), place in attached.places.items():
+        _start(place.wrapper, name, generator(seed, 0, f"adapter/{component}/{canonical}"))
     try:
-        attached = _wrap(components, targets, wanted, name, frozen=before, dropout=method.dropout, dora=dora)
-        for (component, canonical), place in attached.places.items():
-            _start(place.wrapper, name, generator(seed, 0, f"adapter/{component}/{canonical}"))
         check_exactly_trains(components, attached)
     except AdapterError:
-        for parameter, trained in before.items():
-            parameter.requires_grad_(trained)
+        attached.detach()
         raise
     return attached
 
@@ -120,13 +119,15 @@ def _layers(
     """The modules of all targets. Raises AdapterError for a missing, doubled or unsuitable one."""
     if not targets:
         raise AdapterError("there is no layer to put an adapter on", do="name components that this stage can train")
+    if "." in name or not name:
+        raise AdapterError(f"an adapter cannot be called {name!r}", expected="a name without dots")
     found: dict[Layer, nn.Module] = {}
     for spot in targets:
         layer = (spot.component, spot.canonical)
         if spot.component not in components:
             raise AdapterError(f"no component is called {spot.component!r}", expected=f"one of {', '.join(components)}")
         module = _module_at(components[spot.component], spot)
-        if layer in found:
+        if layer in found or module in found.values():
             raise AdapterError(f"the layer {spot.canonical} of {spot.component} is named twice")
         if isinstance(module, LoraLayer) and name in module.lora_A:
             raise AdapterError(f"an adapter called {name!r} is already on {spot.canonical}", do="use another name")
@@ -202,7 +203,10 @@ def _wrap(
     dropout: float = 0.0,
     dora: bool = False,
 ) -> Attached:
-    """Let peft wrap the layers, its factors still without memory (meta device: nothing is drawn from global RNG)."""
+    """Let peft wrap the layers, its factors still without memory (meta device: nothing is drawn from global RNG).
+
+    Where peft leaves one out, what it did wrap is taken off again, and AdapterError is raised.
+    """
     places: dict[Layer, Place] = {}
     for component in dict.fromkeys(spot.component for spot in targets):
         root = components[component]
@@ -213,12 +217,16 @@ def _wrap(
         _inject(root, config, name)
         for spot in spots:
             wrapper = root.get_submodule(spot.live)
-            if not isinstance(wrapper, LoraLayer) or name not in wrapper.lora_A:
-                raise AdapterError(f"peft left out {spot.live!r} of {component}", do="report this; nothing ran")
-            wrapper.train(modes[spot.live])
-            wrapper._active_adapter = [*active[spot.live], name]
-            places[component, spot.canonical] = Place(root, spot.live, wrapper)
-    return Attached(name, places, frozen)
+            if isinstance(wrapper, LoraLayer) and name in wrapper.lora_A:
+                wrapper.train(modes[spot.live])
+                wrapper._active_adapter = [*active[spot.live], name]
+                places[component, spot.canonical] = Place(root, spot.live, wrapper)
+    attached = Attached(name, places, frozen)
+    missing = [spot for spot in targets if (spot.component, spot.canonical) not in places]
+    if missing:
+        attached.detach()
+        raise AdapterError(f"peft left out {missing[0].live!r} of {missing[0].component}", do="report this")
+    return attached
 
 
 def _active(module: nn.Module) -> list[str]:
