@@ -87,7 +87,7 @@ def test_losses_fall_and_validation_comes_ten_times_at_most(calm: JobFolder) -> 
 def test_a_stopped_job_goes_on_exactly(
     world: World, calm: JobFolder, tmp_path: Path, at_step: Any, action: str | None, state: str, code: int
 ) -> None:
-    job = world.job(tmp_path)
+    job, handler = world.job(tmp_path), signal.getsignal(signal.SIGTERM)
     at_step(5, lambda: request(job, action) if action else os.kill(os.getpid(), signal.SIGTERM))
     assert work(job.path) == code
     status = read_status(job)
@@ -97,7 +97,7 @@ def test_a_stopped_job_goes_on_exactly(
     assert losses(job) == losses(calm)
     # Nothing was done twice: it went on, it did not start over.
     assert [line["step"] for line in raw_lines(job) if line["kind"] == "step"] == list(range(1, 13))
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_only_what_was_not_saved(
@@ -391,6 +391,40 @@ def test_prior_items_are_drawn_by_the_base_once(world: World, tmp_path: Path) ->
     assert json.loads(job.plan_file.read_text())["prior_items"] == 4
     assert work(job.path) == 0
     assert {path.name: path.read_bytes() for path in job.prior.iterdir()} == pictures
+
+
+def test_held_out_folders_take_their_items_out_of_training(world: World, tmp_path: Path) -> None:
+    import shutil
+
+    held = tmp_path / "held"
+    held.mkdir()
+    for name in ("000.png", "000.txt", "001.png", "001.txt"):
+        shutil.copy(world.pictures / name, held)
+    job = world.job(tmp_path / "home", data__holdout_paths=[str(held)], length__steps=2)
+    assert work(job.path) == 0
+    plan = json.loads(job.plan_file.read_text())
+    assert (plan["items"], plan["held_out"]) == (6, 2)
+
+
+def test_an_adapter_is_no_start_for_a_whole_model(world: World, calm: JobFolder) -> None:
+    parent = read_status(calm).checkpoints[0]
+    job = world.job(calm.home, "full", base__init=parent)
+    assert work(job.path) == 2
+    assert "Merge it" in read_status(job).reason
+
+
+def test_full_weights_of_the_catalog_are_gone_on_from(world: World, tmp_path: Path) -> None:
+    first = world.job(tmp_path, "full", length__steps=4)
+    assert work(first.path) == 0
+    parent = read_status(first).checkpoints[-1]
+    second = world.job(tmp_path, "full", base__init=parent, length__steps=2)
+    assert work(second.path) == 0
+    assert Shelf(tmp_path).get(read_status(second).checkpoints[-1]).parent == parent
+    start, end = read_status(second).validations[0], read_status(first).validations[-1]
+    assert start.loss == pytest.approx(end.loss, rel=1e-4)
+    adapter = world.job(tmp_path, "lora", base__init=parent)
+    assert work(adapter.path) == 2
+    assert "base.path" in read_status(adapter).reason
 
 
 def test_a_run_starts_from_an_adapter_of_the_catalog(world: World, calm: JobFolder) -> None:
