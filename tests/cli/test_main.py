@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +21,13 @@ HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "matplotlib", "P
 
 
 def test_help_answers_at_once() -> None:
+    """In processor time, which a busy machine does not stretch as it does the clock's."""
     seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         done = subprocess.run([sys.executable, "-m", "tunesmith", "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert "train" in done.stdout
     assert min(seconds) <= ALLOWED_SECONDS, seconds
 

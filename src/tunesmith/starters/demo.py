@@ -69,12 +69,12 @@ def run_inline(folder: JobFolder) -> int:
 
 @dataclass(frozen=True)
 class _Stage:
-    """What every part of the demo needs. `steps_share` shortens the runs of a quick demo."""
+    """What every part of the demo needs. `quick` shortens the runs."""
 
     home: Path
     out: Path
     seed: int
-    steps_share: float
+    quick: bool
     say: Callable[[str], None]
     run_job: RunJob
 
@@ -93,7 +93,7 @@ def run_demo(
 
     With `photographs` the LoRA learns a folder of real pictures instead of a monster. Raises TunesmithError.
     """
-    stage = _Stage(home, _usable(out), seed, QUICK_SHARE if quick else 1.0, say, run_job)
+    stage = _Stage(home, _usable(out), seed, quick, say, run_job)
     clock = _Clock()
     say("1/5  pictures: a small world of little monsters, and one that it never shows")
     pictures = write_pictures(
@@ -175,7 +175,7 @@ def _train(stage: _Stage, name: str, overrides: Mapping[str, Any]) -> _Done:
     file = RECIPES / f"demo_{name}.yaml"
     words = [f"{path}={_yaml(value)}" for path, value in overrides.items()]
     recipe = read_recipe([file], [*words, f"length.seed={stage.seed}"], recipe_facts)
-    steps = max(2, round((recipe.length.steps or 0) * stage.steps_share))
+    steps = max(2, round((recipe.length.steps or 0) * (QUICK_SHARE if stage.quick else 1)))
     recipe = replace(
         recipe,
         length=replace(recipe.length, steps=steps),
@@ -232,8 +232,8 @@ def _draw_sheet(stage: _Stage, card: Card, pictures: Pictures) -> Path:
     own = prompts(pictures.trigger)[:SHEET_COLUMNS]
     others = world_prompts(stage.seed, SHEET_COLUMNS)
     with session.without():
-        before = [_pictures(session, own, stage.seed), _pictures(session, others, stage.seed)]
-    after = [_pictures(session, own, stage.seed), _pictures(session, others, stage.seed)]
+        before = [_pictures(stage, session, own), _pictures(stage, session, others)]
+    after = [_pictures(stage, session, own), _pictures(stage, session, others)]
     session.close()
     learnt_from = [Image.open(path).convert("RGB").resize((SIZE, SIZE)) for path in _some(pictures.own)]
     labels = (
@@ -258,14 +258,15 @@ def _some(folder: Path) -> list[Path]:
     return found[:SHEET_COLUMNS]
 
 
-def _pictures(session: Session, texts: Sequence[str], seed: int) -> list[Image.Image]:
+def _pictures(stage: _Stage, session: Session, texts: Sequence[str]) -> list[Image.Image]:
     """One picture a prompt, seeds counting up."""
     from tunesmith.engines.protocol import Media
 
     make = session.engine.facts.request
     found = []
     for index, text in enumerate(texts):
-        request = make(prompt=text, seed=seed + index, steps=25, guidance=3.0, width=SIZE, height=SIZE)
+        seed, steps = stage.seed + index, 2 if stage.quick else 25
+        request = make(prompt=text, seed=seed, steps=steps, guidance=3.0, width=SIZE, height=SIZE)
         found += [event.data for event in session.generate(request) if isinstance(event, Media)]
     return found
 
