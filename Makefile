@@ -32,7 +32,7 @@ test: $(STAMP)
 
 # One process at a time: these measure memory and seconds.
 test-long: $(STAMP)
-	$(PYTEST) -m long --durations=0 --durations-min=1
+	$(PYTEST) -m long -rPs --durations=0 --durations-min=1
 
 test-all: test test-long
 

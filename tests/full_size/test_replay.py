@@ -1,37 +1,21 @@
-"""The recorded run of sd-scripts on the full-size SD 1.5 that a formula fills: minutes and about 9 GB of memory."""
+"""The recorded run of sd-scripts on the full-size SD 1.5 that a formula fills: minutes and about 5 GB of memory."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tunesmith.exchange.replay import replay
-from tunesmith.weights.files import write_safetensors
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 LOSS_TOLERANCE = 1e-5  # fp32 kernels add in another order on another machine; one step wrong shows at 1e-3
 WEIGHT_TOLERANCE = 1e-3  # six AdamW steps magnify the rounding of gradients near zero
 
 
-def base_tensors() -> Iterator[tuple[str, torch.Tensor]]:
-    """The base of the recording, tensor by tensor."""
-    from tiny_sd import fill
-
-    shapes = json.loads((FIXTURES / "sd15_single_file_shapes.json").read_text())
-    for name, shape in shapes.items():
-        yield name, fill(name, tuple(shape)).half()
-
-
 @pytest.mark.long
-def test_six_steps_of_sd_scripts_on_the_full_size_base(tmp_path: Path) -> None:
-    base = tmp_path / "formula.safetensors"
-    write_safetensors(base, base_tensors())
-    result = replay(FIXTURES / "sd15_lora_run.safetensors", base)
-    base.unlink()
+def test_six_steps_of_sd_scripts_on_the_full_size_base(full_size_base: Path) -> None:
+    result = replay(FIXTURES / "sd15_lora_run.safetensors", full_size_base)
     assert len(result.losses) == 6
     assert result.notes == ()
     assert result.rates[0] == pytest.approx({"denoiser": 1e-3, "text_encoder": 5e-4})
