@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from tunesmith.engines.protocol import Base, Estimate, Machine, PhaseCost
 from tunesmith.engines.stable_diffusion.architecture import ROLES
@@ -17,11 +18,15 @@ from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_sh
 from tunesmith.recipe.schema import MethodSection, Recipe
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-PROCESS_BYTES = 620 << 20  # Python, torch, diffusers, transformers and peft, loaded
-# Bytes kept for the backward pass per element that a layer passes on, in units of the element's own size.
-KEPT = {"adapter": 1.45, "full": 1.9, "checkpointed": 0.35}
-# Temporary memory of a pass without gradients, in copies of the largest layer output.
-SCRATCH_COPIES = 6.0
+PROCESS_BYTES = 520 << 20  # Python, torch, diffusers, transformers and peft, loaded
+# Numbers kept for the backward pass per number that a layer passes on, and temporary memory in copies of the largest
+# layer output: by how the stage trains.
+KEPT = {"adapter": 3.1, "full": 2.0, "autoencoder": 2.9, "checkpointed": 0.6}
+SCRATCH_COPIES = {"adapter": 6.0, "full": 6.0, "autoencoder": 6.0, "checkpointed": 16.0}
+ENCODER_COPIES = 5.1
+DECODER_COPIES = 5.1
+# Frozen convolutions with at least this many weights per tap are kept in two layouts for bf16 on a CPU.
+PACKED_CHANNEL_PRODUCT = 300_000
 OPTIMISER_NUMBERS = {"adamw": 2.0, "adamw8bit": 0.5, "adafactor": 0.05, "lion": 1.0, "prodigy": 4.0}
 PREVIEW_STEPS = 25
 
@@ -32,12 +37,14 @@ def estimate(base: Base, recipe: Recipe, shapes: Mapping[str, int], machine: Mac
     total = sum(parameter_count(role, base.architecture[role]) for role in ROLES)
     dtype = working_dtype(recipe, machine)
     kept = _optimiser_bytes(recipe, trainable)
+    loaded = _loaded_bytes(base, recipe, dtype, machine)
+    own = 4 * trainable if recipe.method.name in ("lora", "dora") else 0
     phases = (
         _encode_phase(base, recipe, shapes),
-        _load_phase(base, recipe, dtype),
-        *_train_phases(base, recipe, shapes, dtype, kept),
-        *_preview_phase(base, recipe, dtype, kept),
-        PhaseCost("save", _resident(base, recipe, dtype) + kept + _checkpoint_bytes(recipe, trainable), {}, 1),
+        PhaseCost("load", loaded + own + 4 * _largest_tensor(base), {}, 1, dtype),
+        *_train_phases(base, recipe, shapes, dtype, loaded + kept),
+        *_preview_phase(base, recipe, dtype, loaded + kept),
+        PhaseCost("save", loaded + kept + _checkpoint_bytes(recipe, trainable), {}, 1),
     )
     return Estimate(
         phases=phases,
@@ -99,13 +106,34 @@ def _roles(recipe: Recipe) -> tuple[str, ...]:
     return ("denoiser", "text_encoder") if text_is_live(recipe) else ("denoiser",)
 
 
-def _resident(base: Base, recipe: Recipe, dtype: str) -> int:
-    """The process with what the training loads."""
-    weights = 0
+def _loaded_bytes(base: Base, recipe: Recipe, dtype: str, machine: Machine) -> int:
+    """The process with what the training loads: weights, their bf16 copies for the arithmetic, packed layouts."""
+    total = PROCESS_BYTES
     for role in _roles(recipe):
-        precise = _whole(recipe) and role in trained(recipe)
-        weights += parameter_count(role, base.architecture[role]) * (4 if precise else DTYPE_BYTES[dtype])
-    return PROCESS_BYTES + weights
+        parameters = parameter_count(role, base.architecture[role])
+        if _whole(recipe) and role in trained(recipe):
+            total += parameters * (4 + (DTYPE_BYTES[dtype] if dtype != "fp32" else 0))
+            continue
+        total += parameters * DTYPE_BYTES[dtype]
+        if dtype == "bf16" and machine.device == "cpu" and machine.bf16:
+            total += 2 * _packed_weights(role, base.architecture[role])
+    return total
+
+
+def _packed_weights(role: str, sizes: Mapping[str, Any]) -> int:
+    """Weights of the convolutions that training packs: spatial ones of stride 1 above a size."""
+    return sum(
+        math.prod(shape)
+        for name, shape in tensor_shapes(role, sizes).items()
+        if len(shape) == 4
+        and shape[2:] != (1, 1)
+        and shape[0] * shape[1] >= PACKED_CHANNEL_PRODUCT
+        and "downsamplers" not in name
+    )
+
+
+def _largest_tensor(base: Base) -> int:
+    return max(max(map(math.prod, tensor_shapes(role, base.architecture[role]).values())) for role in ROLES)
 
 
 def _latent_sides(base: Base, shape: str) -> tuple[int, int]:
@@ -158,7 +186,7 @@ def _encode_phase(base: Base, recipe: Recipe, shapes: Mapping[str, int]) -> Phas
         works[shape] = autoencoder_work(sizes, height, width, "encoder")
     half = parameter_count("autoencoder", sizes)
     text = 0 if text_is_live(recipe) else parameter_count("text_encoder", base.architecture["text_encoder"])
-    peak = PROCESS_BYTES + max(4 * half + int(4 * SCRATCH_COPIES * _largest(works).widest), 4 * text)
+    peak = PROCESS_BYTES + max(4 * half + int(4 * ENCODER_COPIES * _largest(works).widest), 4 * text)
     times = 2.0 if knobs(recipe).flip else 1.0
     work = _mean(works, shapes)
     if text:
@@ -166,21 +194,22 @@ def _encode_phase(base: Base, recipe: Recipe, shapes: Mapping[str, int]) -> Phas
     return PhaseCost("encode", peak, work.as_operations(times), views)
 
 
-def _load_phase(base: Base, recipe: Recipe, dtype: str) -> PhaseCost:
-    largest = max(max(math.prod(s) for s in tensor_shapes(role, base.architecture[role]).values()) for role in ROLES)
-    return PhaseCost("load", _resident(base, recipe, dtype) + 4 * largest, {}, 1, dtype)
+def _how(recipe: Recipe) -> str:
+    if recipe.method.gradient_checkpointing:
+        return "checkpointed"
+    if recipe.method.stage == "autoencoder":
+        return "autoencoder"
+    return "full" if _whole(recipe) else "adapter"
 
 
 def _train_phases(
-    base: Base, recipe: Recipe, shapes: Mapping[str, int], dtype: str, kept: int
+    base: Base, recipe: Recipe, shapes: Mapping[str, int], dtype: str, resident: int
 ) -> tuple[PhaseCost, PhaseCost]:
-    length, method = recipe.length, recipe.method
+    length, method, how = recipe.length, recipe.method, _how(recipe)
     works = {shape: _pass(base, recipe, shape) for shape in shapes}
-    resident = _resident(base, recipe, dtype) + kept
     element = DTYPE_BYTES[dtype]
     largest = _largest(works)
-    how = "checkpointed" if method.gradient_checkpointing else "full" if _whole(recipe) else "adapter"
-    held = int(length.batch_items * element * (KEPT[how] * largest.activations + SCRATCH_COPIES * largest.widest))
+    held = int(length.batch_items * element * (KEPT[how] * largest.activations + SCRATCH_COPIES[how] * largest.widest))
     mean = _mean(works, shapes)
     # Backward: gradients of inputs, and of weights where they train; recomputing adds a forward pass.
     passes = (3.0 if _whole(recipe) else 2.0) + (1.0 if method.gradient_checkpointing else 0.0)
@@ -192,7 +221,7 @@ def _train_phases(
         steps,
         dtype,
     )
-    scratch = int(length.batch_items * element * SCRATCH_COPIES * largest.widest)
+    scratch = int(length.batch_items * element * SCRATCH_COPIES["adapter"] * largest.widest)
     views = math.ceil(sum(shapes.values()) * recipe.data.holdout_fraction)
     every = recipe.output.validate_every_steps or max(1, steps // 10)
     validate = PhaseCost(
@@ -201,7 +230,7 @@ def _train_phases(
     return train, validate
 
 
-def _preview_phase(base: Base, recipe: Recipe, dtype: str, kept: int) -> tuple[PhaseCost, ...]:
+def _preview_phase(base: Base, recipe: Recipe, dtype: str, resident: int) -> tuple[PhaseCost, ...]:
     output = recipe.output
     if output.preview_every_steps is None or not output.preview_prompts or recipe.method.stage == "autoencoder":
         return ()
@@ -213,7 +242,7 @@ def _preview_phase(base: Base, recipe: Recipe, dtype: str, kept: int) -> tuple[P
     extra = 4 * parameter_count("autoencoder", base.architecture["autoencoder"])
     if not text_is_live(recipe):
         extra += DTYPE_BYTES[dtype] * parameter_count("text_encoder", base.architecture["text_encoder"])
-    peak = _resident(base, recipe, dtype) + kept + extra + int(4 * SCRATCH_COPIES * decode.widest)
+    peak = resident + extra + int(4 * DECODER_COPIES * decode.widest)
     work = Work(2 * PREVIEW_STEPS * denoise.matrix, 2 * PREVIEW_STEPS * denoise.convolution) + decode
     times = (recipe.length.steps or 1) // output.preview_every_steps * len(output.preview_prompts)
     return (PhaseCost("preview", peak, work.as_operations(1.0), times, dtype),)
