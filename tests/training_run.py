@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,15 +49,15 @@ def write_world(folder: Path) -> None:
     """Bases and items of both test engines under `folder`."""
     write_pictures_base(folder / "test_pictures.safetensors")
     write_tokens_base(folder / "test_tokens.safetensors")
-    (folder / "pictures").mkdir()
-    (folder / "sounds").mkdir()
+    items = {"test_pictures": picture_items(folder / "pictures", 5), "test_tokens": sound_items(folder / "sounds", 4)}
+    for name, found in items.items():
+        (folder / f"{name}.items").write_bytes(pickle.dumps(found))
 
 
-def items_of(folder: Path, engine: str) -> tuple[Item, ...]:
-    """Five pictures in three shapes, or four sounds."""
-    if engine == "test_pictures":
-        return picture_items(folder / "pictures", 5)
-    return sound_items(folder / "sounds", 4)
+def items_of(folder: Path, engine_name: str) -> tuple[Item, ...]:
+    """Five pictures in three shapes, or four sounds: drawn once, since several processes read them."""
+    found: tuple[Item, ...] = pickle.loads((folder / f"{engine_name}.items").read_bytes())
+    return found
 
 
 def recipe_of(folder: Path, engine_name: str = "test_pictures", **changes: Mapping[str, Any]) -> Recipe:
