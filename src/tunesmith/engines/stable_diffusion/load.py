@@ -59,34 +59,33 @@ def load_part(
         if seed is None:
             next(read_part(part, sizes))
         return create_part(part.role, sizes, int(seed or 0)).to(device=device, dtype=dtype)
-    module = _without_memory(part.role, sizes)
-    filled = set()
+    module = _unfilled(part.role, sizes, device, dtype)
+    waiting = dict(module.named_parameters())
     for canonical, tensor in read_part(part, sizes):
-        name = live_layer(part.role, canonical)
-        _assign(module, name, tensor, device, dtype)
-        filled.add(name)
-    missing = [name for name, _ in module.named_parameters() if name not in filled]
-    if missing:
+        waiting.pop(live_layer(part.role, canonical)).copy_(tensor)
+    if waiting:
         raise WeightsError(
-            f"the {part.role} in {part.path} lacks {missing[0]} ({len(missing)} tensors in all)",
+            f"the {part.role} in {part.path} lacks {min(waiting)} ({len(waiting)} tensors in all)",
             do="the file is damaged; get it again",
         )
     return module.to(device).eval()  # buffers only: the parameters are there already
 
 
-def _without_memory(role: str, sizes: Mapping[str, Any]) -> nn.Module:
+def _unfilled(role: str, sizes: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A module whose parameters have their place in memory, untouched so far.
+
+    All places come before the first tensor is read: what is read and dropped then never lies between them, and the
+    process does not keep its holes.
+    """
     from accelerate import init_empty_weights  # type: ignore[import-untyped]
 
-    # Buffers (position ids) are kept real: no file holds them.
-    with init_empty_weights(include_buffers=False):
-        return build_module(role, sizes)
-
-
-def _assign(module: nn.Module, name: str, tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> None:
-    owner_name, _, leaf = name.rpartition(".")
-    owner = module.get_submodule(owner_name)
-    value = tensor.to(device=device, dtype=dtype)
-    owner.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
+    with init_empty_weights(include_buffers=False):  # no file holds buffers (position ids), so they are kept
+        module = build_module(role, sizes)
+    for name, parameter in list(module.named_parameters()):
+        owner, _, leaf = name.rpartition(".")
+        place = torch.empty(parameter.shape, dtype=dtype, device=device)
+        module.get_submodule(owner).register_parameter(leaf, nn.Parameter(place, requires_grad=False))
+    return module
 
 
 def create_part(role: str, sizes: Mapping[str, Any], seed: int) -> nn.Module:
