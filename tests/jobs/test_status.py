@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -71,6 +72,18 @@ def test_the_story_folds_into_one_status(job: JobFolder, journal: Journal) -> No
     assert status.peak_bytes == {"encode": 1000}
     assert status.warnings == ("odd",)
     assert status.updated_unix == 9.0
+
+
+def test_eta_counts_what_happens_between_steps() -> None:
+    def line(step: int, time: float) -> dict[str, object]:
+        event = StepDone(step, step, 0.5, {}, 1.0, 2.0)
+        return {"kind": "step", "seq": step, "token": "t", "time": time, **asdict(event)}
+
+    planned = {"kind": "planned", "seq": 1, "token": "t", "time": 0.0, "steps": 10}
+    status = fold([planned, line(1, 100.0), line(2, 103.0), line(3, 110.0)])
+    # Two steps in ten seconds, seven left, although a step itself takes two.
+    assert status.eta_seconds == pytest.approx(35.0)
+    assert fold([planned, line(1, 100.0), line(2, 40.0)]).eta_seconds == pytest.approx(16.0)
 
 
 def test_eta_follows_the_pace(job: JobFolder, journal: Journal) -> None:

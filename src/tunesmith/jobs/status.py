@@ -39,8 +39,9 @@ class Measured:
 class Status:
     """One screenful about a job. `loss` is of the newest step, `loss_mean` a running mean; seconds are wall time.
 
-    `eta_seconds` is for what is left of the training steps; None while unknown. `peak_bytes` is by phase. `interrupted`
-    says that the process is gone without having said why (kill, power cut): running the job again goes on.
+    `eta_seconds` is for what is left of the training steps, at the pace of this attempt with all that happens between
+    steps (validation, previews, states), counted since `paced_from_step`; None while unknown. `peak_bytes` is by phase.
+    `interrupted` says that the process is gone without having said why (kill, power cut): running the job again goes on.
     """
 
     state: str = "queued"
@@ -63,6 +64,8 @@ class Status:
     gradient_norm: float | None = None
     seconds_per_step: float | None = None
     eta_seconds: float | None = None
+    paced_from_step: int | None = None
+    paced_from_unix: float | None = None
     validations: tuple[Measured, ...] = ()
     saved_step: int = 0
     checkpoints: tuple[str, ...] = ()
@@ -185,6 +188,8 @@ def _fold_one(status: Status, line: Mapping[str, Any]) -> Status:
             host=line["host"],
             seconds_per_step=None,
             eta_seconds=None,
+            paced_from_step=None,
+            paced_from_unix=None,
             started_unix=line.get("time"),
         )
     if kind == "phase":
@@ -236,7 +241,8 @@ def _after_step(status: Status, line: Mapping[str, Any]) -> Status:
     mean = loss if status.loss_mean is None else status.loss_mean + _NEWEST * (loss - status.loss_mean)
     pace = status.seconds_per_step
     pace = seconds if pace is None else pace + _NEWEST * (seconds - pace)
-    left = status.steps - line["step"] if status.steps is not None else None
+    first = status.paced_from_step is None
+    from_step, from_unix = (line["step"], line["time"]) if first else (status.paced_from_step, status.paced_from_unix)
     return dataclasses.replace(
         status,
         step=line["step"],
@@ -246,8 +252,21 @@ def _after_step(status: Status, line: Mapping[str, Any]) -> Status:
         rates=dict(line["rates"]),
         gradient_norm=_number(line["gradient_norm"]),
         seconds_per_step=pace,
-        eta_seconds=None if left is None else max(0, left) * pace,
+        eta_seconds=_left_seconds(status, line, pace),
+        paced_from_step=from_step,
+        paced_from_unix=from_unix,
     )
+
+
+def _left_seconds(status: Status, line: Mapping[str, Any], pace: float) -> float | None:
+    if status.steps is None:
+        return None
+    left = max(0, status.steps - int(line["step"]))
+    if status.paced_from_step is None or status.paced_from_unix is None:
+        return left * pace
+    done, passed = int(line["step"]) - status.paced_from_step, float(line["time"]) - status.paced_from_unix
+    # A clock that was set back says nothing; then the steps alone have to do.
+    return left * (max(pace, passed / done) if done > 0 and passed > 0 else pace)
 
 
 def _gone_back(status: Status, step: int) -> Status:
