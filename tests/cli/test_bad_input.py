@@ -264,14 +264,13 @@ def test_ctrl_c_saves_the_state_and_ends_with_130(workshop, home: Path, on: str,
         "100000",
         "--on",
         on,
-        "--json",
     ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if '"kind": "step"' in line:
+        if line.startswith("step ") and "s/step" in line:
             break
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=120)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -48,12 +47,10 @@ def test_train_by_flags_alone(tunesmith, workshop, monkeypatch) -> None:
     assert (card["step"], card["concepts"]) == (2, {"maria": "qb_maria"})
 
 
-def test_json_is_one_event_a_line(tunesmith, workshop) -> None:
-    ran = tunesmith("train", workshop.recipe, "--on", "inline", "--json")
-    lines = [json.loads(line) for line in ran.out.splitlines()]
-    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, 2, 3]
-    assert lines[-1]["kind"] == "state"
-    assert lines[-1]["state"] == "completed"
+def test_json_is_one_document_about_how_it_ended(tunesmith, workshop) -> None:
+    document = tunesmith("train", workshop.recipe, "--on", "inline", "--json").document
+    assert (document["status"]["state"], document["status"]["step"]) == ("completed", 3)
+    assert Path(document["folder"]).name == document["job"]
 
 
 def test_plan_starts_nothing(tunesmith, workshop, home: Path) -> None:

@@ -85,12 +85,12 @@ def show(
 
 @group.command()
 def watch(context: typer.Context, job: Id, as_json: AsJson = False) -> None:
-    """Follow a job until it ends. Ctrl-C stops the watching, not the job."""
+    """Follow a job until it ends; with --json one line an event. Ctrl-C stops the watching, not the job."""
     from tunesmith.jobs.status import read_status
 
     folder = _find(context, job)
     screen = Screen(as_json)
-    report = report_for(screen)
+    report = report_for(screen, json_lines=True)
     try:
         follow(folder, report, lambda: read_status(folder).state not in WATCHED, wait=time.sleep)
     except KeyboardInterrupt:

@@ -46,6 +46,17 @@ class JsonReport:
         """Nothing to tidy."""
 
 
+class SilentReport:
+    """Nothing while it runs: the answer comes at the end, as one JSON document."""
+
+    def take(self, line: Line, status: Status) -> None:
+        """Say nothing."""
+        del line, status
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
 class PlainReport:
     """One plain line for everything notable, and one about the pace every few seconds."""
 
@@ -104,10 +115,10 @@ class LiveReport:
         self._progress.stop()
 
 
-def report_for(screen: Screen) -> Report:
-    """The kind of report that fits where the words go."""
+def report_for(screen: Screen, *, json_lines: bool = False) -> Report:
+    """The kind of report that fits where the words go; `json_lines` for those who follow the journal itself."""
     if screen.as_json:
-        return JsonReport(screen)
+        return JsonReport(screen) if json_lines else SilentReport()
     return LiveReport(screen) if screen.console.is_terminal else PlainReport(screen)
 
 

@@ -85,9 +85,11 @@ def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Scree
 
 def conclude(folder: JobFolder, exit_code: int | None, screen: Screen) -> int:
     """One line on how the job ended where that is not well, what to do now, and the exit code."""
-    from tunesmith.jobs.status import read_status
+    from tunesmith.jobs.status import read_status, to_json
 
     status = read_status(folder)
+    if screen.as_json:
+        screen.document({"job": folder.id, "folder": folder.path, "status": to_json(status)})
     code = exit_code if exit_code is not None else (0 if status.state == "completed" else 1)
     if code != 0:
         sys.stderr.write(f"error: {folder.id} {status.state}: {status.reason or 'its log may say why'}\n")
