@@ -41,7 +41,7 @@ class Status:
 
     `eta_seconds` is for what is left of the training steps, at the pace of this attempt with all that happens between
     steps (validation, previews, states), counted since `paced_from_step`; None while unknown. `peak_bytes` is by phase.
-    `interrupted` says that the process is gone without having said why (kill, power cut): running the job again goes on.
+    `interrupted` says that the process is gone without having said why (kill, power cut); running it again goes on.
     """
 
     state: str = "queued"
