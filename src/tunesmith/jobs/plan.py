@@ -23,7 +23,7 @@ from tunesmith.weights.atomic import free_bytes
 
 # The newest two states and the best one stay, and one is being written.
 _STATES_AT_ONCE = 4
-# Seconds of a real step over those of its arithmetic at the probed rates. A full-size U-Net with a LoRA on two CPU cores
+# Seconds of a real step over those of its arithmetic at the probed rates. A full-size U-Net with a LoRA on two cores
 # took 2.1 (bf16, 256 pixels, prepacked) to 3.3 (the same, plain) times as long; large batches of large layers come
 # nearer to the arithmetic.
 _TIME_FACTORS = (1.3, 3.3)
