@@ -99,3 +99,29 @@ def test_knobs_that_contradict_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         StableDiffusionKnobs(**values)
     assert TOKEN_LIMITS == (75, 150, 225)
+
+
+@pytest.mark.parametrize(("knob", "expected"), [("auto", "epsilon"), ("epsilon", "epsilon"), ("velocity", "velocity")])
+def test_what_is_predicted_follows_the_recipe_into_previews(tiny: Any, knob: str, expected: str) -> None:
+    recipe = Recipe(
+        "stable_diffusion",
+        StableDiffusionKnobs(resolution=32, prediction=knob),
+        base=BaseSection(path=str(tiny.single)),
+    )
+    base = tiny.open()
+    model = engine.load_model(base, recipe, CPU, torch.float32)
+    assert model.settings.prediction == expected
+    schedule = engine.load_sampler(base, CPU, torch.float32, model).settings.schedule
+    assert schedule["prediction_type"] == {"epsilon": "epsilon", "velocity": "v_prediction"}[expected]
+    assert engine.load_sampler(base, CPU, torch.float32).settings.schedule["prediction_type"] == "epsilon"
+
+
+def test_a_new_base_may_not_contradict_its_architecture() -> None:
+    recipe = Recipe(
+        "stable_diffusion",
+        StableDiffusionKnobs(resolution=32, prediction="velocity"),
+        base=BaseSection(architecture="tiny32"),
+        method=MethodSection(name="scratch"),
+    )
+    with pytest.raises(PlanRefused, match="architecture file"):
+        engine.load_model(engine.open(recipe.base), recipe, CPU, torch.float32)

@@ -247,3 +247,66 @@ def test_an_architecture_file_must_name_roles(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(WeightsError, match=message):
             engine.open(BaseSection(architecture=str(file)))
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_hub_id_is_fetched_only_when_allowed(tiny: Any, monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
+    import huggingface_hub
+
+    seen = []
+
+    def snapshot(name: str, *, local_files_only: bool, allow_patterns: list[str]) -> str:
+        seen.append((name, local_files_only))
+        return str(tiny.folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    base = engine.open(BaseSection(path=f"somebody/model-{allowed}", allow_download=allowed))
+    assert seen == [(f"somebody/model-{allowed}", not allowed)]
+    assert base.parts["denoiser"].path == tiny.folder / "unet"
+
+
+def test_a_failed_download_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def snapshot(name: str, **_: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    with pytest.raises(WeightsError, match=r"could not be fetched: no route to host"):
+        engine.open(BaseSection(path="somebody/away", allow_download=True))
+
+
+def test_a_folder_around_one_file_names_the_file(tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(tiny.checkpoint.read_bytes())
+    with pytest.raises(WeightsError, match=r"[Nn]ame the file .*model\.ckpt"):
+        engine.open(BaseSection(path=str(tmp_path)))
+
+
+def test_pickled_parts_of_a_folder_are_read(tiny: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny.folder, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "unet" / "diffusion_pytorch_model.bin")
+    weights.unlink()
+    base = engine.open(BaseSection(path=str(folder)))
+    expected = dict(engine.tensors(tiny.open("folder"), "denoiser"))
+    assert all(torch.equal(expected[name], tensor) for name, tensor in engine.tensors(base, "denoiser"))
+
+
+def test_a_file_that_describes_itself_wrongly_is_refused(tiny: Any, tmp_path: Path) -> None:
+    save_file(load_file(tiny.single), str(tmp_path / "x.safetensors"), {"tunesmith.architecture": "{"})
+    with pytest.raises(WeightsError, match="describes its architecture wrongly"):
+        engine.open(BaseSection(path=str(tmp_path / "x.safetensors")))
+
+
+def test_latents_must_fit_the_denoiser(tiny: Any, tmp_path: Path) -> None:
+    document = {"like": "tiny32", "autoencoder": {"latent_channels": 8}}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    with pytest.raises(WeightsError, match="latents of 8 channels"):
+        engine.open(BaseSection(architecture=str(tmp_path / "mine.json")))
+
+
+def test_a_part_of_another_kind_is_named(tiny: Any, tmp_path: Path) -> None:
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)}, str(tmp_path / "lora.safetensors"))
+    with pytest.raises(WeightsError, match="a LoRA"):
+        tiny.open(parts={"autoencoder": str(tmp_path / "lora.safetensors")})

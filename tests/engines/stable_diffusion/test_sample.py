@@ -151,3 +151,10 @@ def test_a_base_without_weights_cannot_generate() -> None:
 
 def test_velocity_bases_reach_the_scheduler(tiny: Any) -> None:
     assert make_scheduler("ddim", {"prediction_type": "v_prediction"}, 2).config.prediction_type == "v_prediction"
+
+
+def test_a_request_may_say_what_is_predicted(sampler: Any) -> None:
+    pictures = [
+        list(engine.sample(sampler, _request(steps=2, prediction=how)))[-1].data for how in ("auto", "velocity")
+    ]
+    assert not np.array_equal(np.asarray(pictures[0]), np.asarray(pictures[1]))

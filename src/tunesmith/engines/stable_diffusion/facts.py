@@ -72,6 +72,9 @@ class GenerationRequest:
     height: int | None = knob(None, low=16, high=4096, unit="pixels", help="height; None: the base's own size")
     count: int = knob(1, low=1, high=64, help="how many pictures")
     clip_skip: int = knob(1, low=1, high=12, help="text states taken from this layer, counted from the last")
+    prediction: str = knob(
+        "auto", choices=("auto", "epsilon", "velocity"), help="what the denoiser predicts; auto: what the base says"
+    )
 
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}

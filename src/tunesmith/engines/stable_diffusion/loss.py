@@ -40,7 +40,7 @@ def denoiser_loss(model: Model, batch: Batch, recipe: Recipe, rng: BatchRng) -> 
     noisy = add_noise(latents, noise, alpha_bar)
     states = _states(modules, batch, chosen)
     prediction = denoiser(noisy.to(dtype), timesteps, states.to(device, dtype)).sample.float()
-    kind = model.settings.prediction if chosen.prediction == "auto" else chosen.prediction
+    kind = model.settings.prediction
     target = velocity(latents, noise, alpha_bar) if kind == "velocity" else noise
     per_item = mean_squared(prediction, target, _mask(batch, device))
     if chosen.min_snr_gamma is not None:

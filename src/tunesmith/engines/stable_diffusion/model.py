@@ -24,7 +24,7 @@ class ModelSettings:
     """Schedule and provenance of a loaded model. `alpha_bar` [steps] float32 on the CPU."""
 
     alpha_bar: torch.Tensor
-    prediction: str  # epsilon or velocity, as the base says
+    prediction: str  # epsilon or velocity
     base: Base
     created: Mapping[str, nn.Module] = field(default_factory=dict)  # frozen parts that no file holds yet
 
@@ -65,8 +65,21 @@ def load_model(base: Base, recipe: Recipe, device: torch.device, dtype: torch.dt
             _checkpoint(role, modules[role])
     components = {role: module for role, module in modules.items() if role in names}
     frozen = {role: module for role, module in modules.items() if role not in names}
-    created = _created(base, recipe, frozen)
-    return Model(components, frozen, ModelSettings(schedule_of(base), prediction_of(base), base, created))
+    settings = ModelSettings(schedule_of(base), _prediction(base, recipe), base, _created(base, recipe, frozen))
+    return Model(components, frozen, settings)
+
+
+def _prediction(base: Base, recipe: Recipe) -> str:
+    """What the recipe says the denoiser predicts, or else the base."""
+    chosen, declared = str(recipe.settings.prediction), prediction_of(base)
+    if chosen in ("auto", declared):
+        return declared
+    if recipe.method.name == "scratch" and recipe.method.stage == "denoiser":
+        raise PlanRefused(
+            f"engine.prediction is {chosen}, but the architecture declares {declared}, and the new base would say so",
+            do="set scheduler.prediction_type in an architecture file (epsilon or v_prediction) instead",
+        )
+    return chosen
 
 
 def _created(base: Base, recipe: Recipe, frozen: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def _near_names(path: Path) -> str:
     return f"did you mean {' or '.join(near)} in {folder}?" if near else f"check the path: {folder} has no such file"
 
 
+@lru_cache(maxsize=8)
 def _hub_snapshot(name: str, allow_download: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -92,7 +94,7 @@ def _hub_snapshot(name: str, allow_download: bool) -> Path:
     wanted = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
     try:
         return Path(snapshot_download(name, local_files_only=not allow_download, allow_patterns=wanted))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         if allow_download:
             raise WeightsError(
                 f"the hub id {name} could not be fetched: {error}", do="check the id and the network"
@@ -203,10 +205,13 @@ def _open_folder(folder: Path) -> dict[str, _Found]:
     missing = [name for name in FOLDERS.values() if not (folder / name).is_dir()]
     if missing:
         inside = sorted(entry.name for entry in folder.iterdir())[:8]
+        files = [name for name in inside if Path(name).suffix in (".safetensors", ".ckpt")]
         raise WeightsError(
             f"{folder} has no {' or '.join(missing)} folder (it holds {', '.join(inside) or 'nothing'})",
             expected="a diffusers folder with unet, vae and text_encoder",
-            do="name the folder that holds them, or one weights file",
+            do=f"name the file {folder / files[0]}"
+            if files
+            else "name the folder that holds them, or one weights file",
         )
     absent = index.get(ABSENT_KEY, [])
     schedule = _schedule(folder)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.engines.stable_diffusion.shapes import attends, tensor_shapes
+from tunesmith.engines.stable_diffusion.shapes import tensor_shapes
 
 TEXT_TOKENS = 77
 _BLOCK = re.compile(r"(?:(encoder|decoder)\.)?(down_blocks|up_blocks)\.(\d+)\.")
@@ -107,8 +107,3 @@ def _layer(shape: tuple[int, ...], places: int) -> Work:
 
 def _attention(queries: int, keys: int, width: int) -> Work:
     return Work(matrix=4.0 * queries * keys * width)
-
-
-def attention_levels(sizes: Mapping[str, Any]) -> tuple[bool, ...]:
-    """Which U-Net levels attend, finest first."""
-    return tuple(attends(kind) for kind in sizes["down_block_types"])

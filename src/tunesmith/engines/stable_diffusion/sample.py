@@ -22,6 +22,7 @@ from tunesmith.engines.stable_diffusion.tokenizer import CHUNK, chunked_ids, ope
 from tunesmith.errors import RecipeError
 from tunesmith.events import Progress
 
+PREDICTIONS = {"epsilon": "epsilon", "velocity": "v_prediction"}  # our words -> diffusers'
 PROMPT_CHUNKS = 8  # prompts are cut after 600 tokens
 
 
@@ -51,7 +52,7 @@ def load_sampler(base: Base, device: torch.device, dtype: torch.dtype, model: Mo
     factor = downscale(base)
     settings = SamplerSettings(
         tokenizer=open_tokenizer(tokenizer.path if tokenizer else None),
-        schedule=dict(base.architecture["scheduler"]),
+        schedule={**base.architecture["scheduler"], **_live_prediction(model)},
         scaling_factor=float(base.architecture["autoencoder"]["scaling_factor"]),
         downscale=factor,
         side=int(base.architecture["denoiser"]["sample_size"]) * factor,
@@ -59,6 +60,11 @@ def load_sampler(base: Base, device: torch.device, dtype: torch.dtype, model: Mo
     )
     components = {role: modules[role] for role in ("denoiser", "text_encoder")}
     return Sampler(components, {"autoencoder": modules["autoencoder"]}, settings, base)
+
+
+def _live_prediction(model: Model | None) -> dict[str, str]:
+    """What a model in training learns to predict, which its recipe may have set."""
+    return {} if model is None else {"prediction_type": PREDICTIONS[model.settings.prediction]}
 
 
 def make_scheduler(name: str, schedule: dict[str, Any], steps: int) -> Any:
@@ -158,7 +164,10 @@ def denoise(
     """(steps done, latents) after every step, from standard normal latents."""
     denoiser = sampler.components["denoiser"]
     device, dtype = home_of(denoiser)
-    scheduler = make_scheduler(request.scheduler, sampler.settings.schedule, request.steps)
+    schedule = dict(sampler.settings.schedule)
+    if request.prediction != "auto":
+        schedule["prediction_type"] = PREDICTIONS[request.prediction]
+    scheduler = make_scheduler(request.scheduler, schedule, request.steps)
     latents = (latents * scheduler.init_noise_sigma).to(device)
     states = states.to(device, dtype)
     for step, timestep in enumerate(scheduler.timesteps, start=1):
