@@ -46,7 +46,7 @@ def test_pictures_are_a_function_of_the_seed(tmp_path: Path) -> None:
     two = write_pictures(tmp_path / "two", 3, **sizes)
     assert one.held_out is not None
     assert two.held_out is not None
-    for a, b in ((one.world, two.world), (one.own, two.own), (one.held_out, two.held_out)):
+    for a, b in ((one.world, two.world), (one.others, two.others), (one.own, two.own), (one.held_out, two.held_out)):
         assert [path.name for path in sorted(a.iterdir())] == [path.name for path in sorted(b.iterdir())]
         assert all((b / path.name).read_bytes() == path.read_bytes() for path in a.iterdir())
     held = {path.read_bytes() for path in one.held_out.glob("*.png")}
@@ -68,7 +68,7 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
     write_pictures(tmp_path / "p", 1, world_count=5, **sizes)
     again = write_pictures(tmp_path / "p", 2, world_count=3, **sizes)
     assert len(list(again.world.glob("*.png"))) == 3
-    assert len(list((tmp_path / "p").iterdir())) == 3
+    assert len(list((tmp_path / "p").iterdir())) == 4
 
 
 def test_a_quick_demo_turns_every_wheel(tmp_path: Path, home: Path) -> None:

@@ -108,7 +108,7 @@ def run_demo(
         pictures = replace(pictures, own=photographs, held_out=None, trigger="myphoto")
     clock.lap("pictures")
     say("2/5  a base from scratch: its autoencoder")
-    autoencoder = _train(stage, "autoencoder", {"data.paths": [pictures.world], **_architecture()})
+    autoencoder = _train(stage, "autoencoder", {"data.paths": [pictures.world, pictures.others], **_architecture()})
     clock.lap("autoencoder")
     say("3/5  a base from scratch: its denoiser and text encoder")
     parts = {"base.parts": {"autoencoder": _weights(stage, autoencoder.card)}}
@@ -266,7 +266,7 @@ def _pictures(stage: _Stage, session: Session, texts: Sequence[str]) -> list[Ima
     found = []
     for index, text in enumerate(texts):
         seed, steps = stage.seed + index, 2 if stage.quick else 25
-        request = make(prompt=text, seed=seed, steps=steps, guidance=3.0, width=SIZE, height=SIZE)
+        request = make(prompt=text, seed=seed, steps=steps, guidance=2.5, width=SIZE, height=SIZE)
         found += [event.data for event in session.generate(request) if isinstance(event, Media)]
     return found
 

@@ -29,9 +29,13 @@ POSITION = "in the middle"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Folders of captioned pictures. `held_out` is None where a share of `own` is held out instead."""
+    """Folders of captioned pictures. `held_out` is None where a share of `own` is held out instead.
+
+    `others` shows other characters: only the autoencoder sees them, so that it can say colours the world lacks.
+    """
 
     world: Path
+    others: Path
     own: Path
     held_out: Path | None
     trigger: str
@@ -46,10 +50,16 @@ def write_pictures(
     rng = random.Random(f"demo/{seed}")
     world = [_scene(rng) for _ in range(world_count)]
     own = [_scene(rng, character) for _ in range(own_count + held_out_count)]
+    others = [_scene(rng, new_character(seed + index)) for index in range(1, 1 + world_count // 2)]
     pictures = Pictures(
-        folder / "world", folder / character.trigger, folder / f"{character.trigger}-held-out", character.trigger
+        world=folder / "world",
+        others=folder / "others",
+        own=folder / character.trigger,
+        held_out=folder / f"{character.trigger}-held-out",
+        trigger=character.trigger,
     )
     _write(pictures.world, world, size)
+    _write(pictures.others, [other for other in others if other.character != character], size)
     _write(pictures.own, own[:own_count], size)
     _write(folder / f"{character.trigger}-held-out", own[own_count:], size)
     return pictures
