@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.dialogue import answer, peak_bytes
 
+from benchmarks.dialogue import answer, peak_bytes
 from tunesmith.data.cache import Cache
 from tunesmith.data.source import read_items
 from tunesmith.engines.index import engine_named

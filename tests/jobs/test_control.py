@@ -60,3 +60,10 @@ def test_a_completed_job_stays_completed(job: JobFolder) -> None:
         writer.close()
     assert cancel(job)
     assert [line["state"] for line in read_events(job)] == ["completed"]
+
+
+def test_a_process_still_starting_finds_that_its_job_was_cancelled(job: JobFolder) -> None:
+    assert cancel(job)
+    assert cancel(job)
+    with hold(job):
+        assert [entry.action for entry in take_requests(job)] == ["cancel"]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from tunesmith.numeric.rng import BatchRng, ItemRng
 
-# ---------------------------------------------------------------- facts (torch-free)
+# --- facts, without torch ---
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class EngineFacts:
     presets: Mapping[str, Path] = field(default_factory=dict)  # preset name -> YAML file with measured results
 
 
-# ---------------------------------------------------------------- bases (torch-free)
+# --- bases, without torch ---
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Estimate:
     cache_bytes: int
 
 
-# ---------------------------------------------------------------- encoding
+# --- encoding ---
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Encoder:
     settings: Any = None
 
 
-# ---------------------------------------------------------------- training
+# --- training ---
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ class Layouts(Protocol):
         ...
 
 
-# ---------------------------------------------------------------- generation
+# --- generation ---
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class Media:
     parameters: Mapping[str, Any]
 
 
-# ---------------------------------------------------------------- the protocol
+# --- the protocol ---
 
 
 class Engine(Protocol):

@@ -85,21 +85,24 @@ class ProcessExecutor:
     def cancel(self, handle: Handle) -> None:
         """Ask, then insist; returns when no process of the group is left. Idempotent."""
         folder = _folder(handle)
-        process = _process(handle)
-        if process is None:
-            cancel_job(folder)
-            return
         cancel_job(folder)
+        process = _process(handle)
+        if process is not None:
+            self._end(handle, process)
+            # What the process did not live to say is said for it.
+            cancel_job(folder)
+        clear_requests(folder)
+
+    def _end(self, handle: Handle, process: psutil.Process) -> None:
+        """Wait for the child to obey, then end its group."""
         _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + self.grace_seconds
         while _process(handle) is not None:
             if time.monotonic() > deadline:
                 _kill_group(process)
                 process.wait(timeout=10)
-                break
+                return
             time.sleep(_POLL_SECONDS)
-        # What the process did not live to say is said for it.
-        cancel_job(folder)
 
     def log(self, handle: Handle) -> str:
         """What the job printed so far, all attempts."""

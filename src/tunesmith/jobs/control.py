@@ -62,12 +62,14 @@ def clear_requests(folder: JobFolder) -> None:
 def cancel(folder: JobFolder) -> bool:
     """Cancel a job in whatever state it is; True where it is cancelled now, False where its process was asked to.
 
-    Nothing happens to a job that has ended. Idempotent.
+    What has ended stays as it is. A process that was started but does not hold the folder yet finds the request when
+    it does, and stops; starting the job again through an executor forgets it. Idempotent.
     """
     try:
         with hold(folder) as attempt:
             status = last_status(folder)
             clear_requests(folder)
+            request(folder, "cancel")
             if status.state in ENDED:
                 return True
             journal = Journal(folder, attempt)
