@@ -44,7 +44,7 @@ PLACEHOLDERS = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - the word that the parent shows
+class Refused(Exception):
     """The pickle names or builds something that a list of tensors does not need."""
 
 
