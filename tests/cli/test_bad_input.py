@@ -214,6 +214,12 @@ def test_resume_of_a_job_that_is_not_there(tunesmith) -> None:
     assert (ran.code, "nowhere" in ran.error) == (2, True)
 
 
+def test_resume_of_weights_says_how_to_start_from_them(tunesmith, workshop) -> None:
+    ran = tunesmith("train", workshop.recipe, "-r", workshop.base)
+    assert ran.code == 2
+    assert f"--base {workshop.base}" in ran.error
+
+
 def test_a_lora_for_another_base(tunesmith, workshop, home: Path) -> None:
     """An SD LoRA on a base whose layers it does not know, for generation, import and as a start."""
     stem = "lora_unet_down_blocks_9_attentions_0_proj_in"

@@ -64,6 +64,12 @@ def _resumed(
     from tunesmith.recipe.load import read_recipe, resume_differences, to_yaml
     from tunesmith.weights.atomic import write_text
 
+    if Path(job).is_file():
+        raise JobError(
+            f"{job} is a file of weights",
+            expected="a job, which knows its optimiser, position and step too",
+            do=f"start from these weights with --base {job}, or from an adapter with --init {job}",
+        )
     folder = find_job(here.home, job)
     files, overrides = sort_words(words or ())
     paths = [*(base_configs or ()), *(Path(name) for name in files)]
