@@ -44,7 +44,8 @@ def _model(recipe: Recipe) -> Any:
 
 @pytest.mark.parametrize("reconstruction", ["l1", "l2"])
 def test_loss_is_the_sum_of_its_terms(reconstruction: str) -> None:
-    recipe, batch = _recipe(reconstruction=reconstruction, edge_weight=0.5, kl_weight=0.01), _batch()
+    knobs = {"edge_weight": 0.5, "kl_weight": 0.01, "scale_weight": 0.2}
+    recipe, batch = _recipe(reconstruction=reconstruction, **knobs), _batch()
     model, rng = _model(recipe), BatchRng(0, (0, 1, 2, 3))
     loss = engine.loss(model, batch, recipe, rng)
     vae = model.components["autoencoder"]
@@ -60,6 +61,8 @@ def test_loss_is_the_sum_of_its_terms(reconstruction: str) -> None:
     normal = torch.distributions.Normal(torch.zeros(()), torch.ones(()))
     kl = torch.distributions.kl_divergence(torch.distributions.Normal(posterior.mean, posterior.std), normal)
     expected = distance.mean(dim=(1, 2, 3)) + 0.5 * (across + down) / 2 + 0.01 * kl.mean(dim=(1, 2, 3))
+    expected_square = (posterior.mean.square() + posterior.var).mean(dim=(1, 2, 3))  # E[z^2] of a normal
+    expected = expected + 0.2 * expected_square.log() ** 2
     torch.testing.assert_close(loss.per_item, expected, rtol=1e-5, atol=1e-6)
     assert float(loss.named["kl"]) == pytest.approx(float(kl.mean()), rel=1e-4)
     assert float(loss.named["latent_std"]) == pytest.approx(float(latents.std()), rel=1e-4)
@@ -75,6 +78,8 @@ def test_it_learns_to_rebuild() -> None:
         optimiser.zero_grad()
         engine.loss(model, batch, recipe, BatchRng(0, tuple(range(4 * step, 4 * step + 4)))).total.backward()
         optimiser.step()
+    loss = engine.loss(model, batch, recipe, BatchRng(0, (0, 1, 2, 3)))
+    assert 0.5 < float(loss.named["latent_std"]) < 2.0
     after = measure(model, batch, recipe)
     assert after > before + 4
     assert math.isfinite(after)

@@ -19,7 +19,7 @@ from tunesmith.recipe.schema import Recipe
 
 
 def autoencoder_loss(model: Model, batch: Batch, recipe: Recipe, rng: BatchRng) -> Loss:
-    """Weighted mean over items of reconstruction + edge_weight * edges + kl_weight * KL (mean per latent number)."""
+    """Weighted mean over items of reconstruction, edges, KL (mean per latent number) and log^2 of the latents' size."""
     chosen, module = knobs(recipe), model.components["autoencoder"]
     device = next(module.parameters()).device
     pictures = to_unit(batch.tensors["pixels"]).to(device)
@@ -34,7 +34,10 @@ def autoencoder_loss(model: Model, batch: Batch, recipe: Recipe, rng: BatchRng) 
     rebuilding = distance(rebuilt, pictures)
     edges = _edges(rebuilt, pictures)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).flatten(1).mean(1)
-    per_item = rebuilding + chosen.edge_weight * edges + chosen.kl_weight * kl
+    # The noise schedule expects latents of unit size, and a weak KL leaves them at two or three.
+    size = (mean.square() + log_variance.exp()).flatten(1).mean(1)
+    scale = size.log().square()
+    per_item = rebuilding + chosen.edge_weight * edges + chosen.kl_weight * kl + chosen.scale_weight * scale
     named = {
         "reconstruction": rebuilding.mean().detach(),
         "edges": edges.mean().detach(),

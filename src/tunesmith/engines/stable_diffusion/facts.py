@@ -41,6 +41,9 @@ class StableDiffusionKnobs:
     min_snr_gamma: float | None = knob(None, above=0, high=100, help="weight steps by min(SNR, this) / SNR; None: off")
     noise_offset: float = knob(0.0, low=0, high=1, help="strength of a noise constant over each channel")
     kl_weight: float = knob(1e-4, low=0, high=10, help="stage autoencoder: weight of the pull of latents to N(0, 1)")
+    scale_weight: float = knob(
+        0.05, low=0, high=10, help="stage autoencoder: weight of the pull of each picture's latents to unit size"
+    )
     edge_weight: float = knob(0.5, low=0, high=10, help="stage autoencoder: weight of the loss on edges")
     reconstruction: str = knob("l1", choices=("l1", "l2"), help="stage autoencoder: distance between pictures")
 

@@ -58,7 +58,9 @@ def load_part(
     if part.path is None:
         if seed is None:
             next(read_part(part, sizes))
-        return create_part(part.role, sizes, int(seed or 0)).to(device=device, dtype=dtype)
+        created = create_part(part.role, sizes, int(seed or 0))
+        # torch's own `to`: diffusers' override warns about modules to keep in float32, of which these have none.
+        return nn.Module.to(created, device=device, dtype=dtype)
     module = _unfilled(part.role, sizes, device, dtype)
     waiting = dict(module.named_parameters())
     for canonical, tensor in read_part(part, sizes):
