@@ -35,7 +35,7 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
     if as_json:
         screen.document({"items": len(reading.items), "notes": reading.notes, "findings": findings})
         return
-    screen.say(f"{len(reading.items)} items", *(f"note: {note}" for note in reading.notes))
+    screen.say(f"{len(reading.items)} items")
     for finding in findings:
         screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
     if not findings:
