@@ -14,7 +14,7 @@ from tunesmith.catalog.shelf import Shelf
 from tunesmith.errors import DataError
 from tunesmith.jobs.folder import list_jobs
 from tunesmith.starters.demo import DemoReport, run_demo
-from tunesmith.starters.demo_pictures import DEMO_PLACES, prompts, write_pictures
+from tunesmith.starters.demo_pictures import DEMO_PLACES, prompts, with_photographs, write_pictures
 
 LEAST_FALL = 0.2
 
@@ -78,6 +78,19 @@ def test_a_quick_demo_turns_every_wheel(tmp_path: Path, home: Path) -> None:
     check_results(report, home, out)
     assert [line[:3] for line in said] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
     assert set(report.seconds) == {"pictures", "autoencoder", "world", "lora", "sheet"}
+
+
+def test_photographs_take_the_place_of_the_new_monster(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "p", 1, size=16, world_count=4, own_count=2, held_out_count=1)
+    (tmp_path / "photographs").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "photographs" / "a.jpg")
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photographs" / "b.jpg")
+    (tmp_path / "photographs" / "b.txt").write_text("a red wall, myphoto")
+    found = with_photographs(pictures, tmp_path / "photographs", default_caption="a photograph, {trigger}")
+    assert (found.world, found.held_out, found.trigger) == (pictures.world, None, "myphoto")
+    assert found.prompts == ("a photograph, myphoto", "a red wall, myphoto")
+    with pytest.raises(DataError):
+        with_photographs(pictures, tmp_path / "nowhere", default_caption="")
 
 
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, home: Path) -> None:

@@ -58,7 +58,7 @@ def demo(
         }
     )
     screen.next_steps(
-        f"tunesmith generate --prompt '{report.trigger} monster, waving, at night, in the middle' --guidance 3",
+        f"tunesmith generate --prompt '{report.prompt}' --guidance 2.5 --seed 7",
         "tunesmith checkpoints list",
         "With your own pictures and a Stable Diffusion 1.5 file:",
         "tunesmith dataset check FOLDER",

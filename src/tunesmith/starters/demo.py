@@ -24,7 +24,7 @@ from tunesmith.jobs.journal import read_events
 from tunesmith.jobs.status import Status, read_status
 from tunesmith.recipe.load import read_recipe
 from tunesmith.recipe.schema import MethodSection, ResourceSection
-from tunesmith.starters.demo_pictures import Pictures, prompts, world_prompts, write_pictures
+from tunesmith.starters.demo_pictures import Pictures, with_photographs, world_prompts, write_pictures
 from tunesmith.weights.atomic import write_json
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ SIZE = 32
 WORLD_PICTURES, OWN_PICTURES, HELD_OUT_PICTURES = 320, 24, 8
 QUICK_SHARE = 0.02  # of the steps: enough to see every part of the machinery turn
 SHEET_COLUMNS = 4
+DEFAULT_CAPTION = "a photograph, {trigger}"
 
 RunJob = Callable[[JobFolder], int]
 
@@ -48,6 +49,7 @@ class DemoReport:
     base: Path
     checkpoint: str
     trigger: str
+    prompt: str
     pictures: Path
     exports: tuple[Path, ...]
     matched_layers: tuple[int, ...]
@@ -105,7 +107,7 @@ def run_demo(
         held_out_count=HELD_OUT_PICTURES,
     )
     if photographs is not None:
-        pictures = replace(pictures, own=photographs, held_out=None, trigger="myphoto")
+        pictures = with_photographs(pictures, photographs.absolute(), default_caption=DEFAULT_CAPTION)
     clock.lap("pictures")
     say("2/5  a base from scratch: its autoencoder")
     autoencoder = _train(stage, "autoencoder", {"data.paths": [pictures.world, pictures.others], **_architecture()})
@@ -117,7 +119,7 @@ def run_demo(
     clock.lap("world")
     say(f"4/5  a LoRA that learns {pictures.own}, called by {pictures.trigger!r}")
     learnt = _train(stage, "character", _own_overrides(stage, pictures, base))
-    _register(stage, learnt.card, pictures.trigger)
+    _register(stage, learnt.card, pictures)
     clock.lap("lora")
     say("5/5  base beside adapter on the same seeds")
     sheet = _draw_sheet(stage, learnt.card, pictures)
@@ -167,7 +169,7 @@ def _own_overrides(stage: _Stage, pictures: Pictures, base: Path) -> dict[str, A
     }
     if pictures.held_out is not None:
         return {**found, "data.holdout_paths": [pictures.held_out]}
-    return {**found, "data.holdout_fraction": 0.25, "data.default_caption": "a photograph, {trigger}"}
+    return {**found, "data.holdout_fraction": 0.25, "data.default_caption": DEFAULT_CAPTION}
 
 
 def _train(stage: _Stage, name: str, overrides: Mapping[str, Any]) -> _Done:
@@ -210,10 +212,11 @@ def _weights(stage: _Stage, card: Card) -> Path:
     return weights_path(Shelf(stage.home).path(card))
 
 
-def _register(stage: _Stage, card: Card, trigger: str) -> None:
+def _register(stage: _Stage, card: Card, pictures: Pictures) -> None:
     """Make it the active checkpoint, and the concept callable by its name."""
     Shelf(stage.home).activate(card.id)
-    Concepts(stage.home).put(Concept(trigger, trigger, card.engine, card.id, template="{trigger} monster, {prompt}"))
+    concept = Concept(pictures.trigger, pictures.trigger, card.engine, card.id, template=pictures.template)
+    Concepts(stage.home).put(concept)
 
 
 def _draw_sheet(stage: _Stage, card: Card, pictures: Pictures) -> Path:
@@ -229,7 +232,7 @@ def _draw_sheet(stage: _Stage, card: Card, pictures: Pictures) -> Path:
     session = open_session(
         chosen.engine, chosen.base, device=device, dtype=precision.dtype, attachments=chosen.attachments
     )
-    own = prompts(pictures.trigger)[:SHEET_COLUMNS]
+    own = pictures.prompts[:SHEET_COLUMNS]
     others = world_prompts(stage.seed, SHEET_COLUMNS)
     with session.without():
         before = [_pictures(stage, session, own), _pictures(stage, session, others)]
@@ -290,6 +293,7 @@ def _report(
         base=base,
         checkpoint=learnt.card.id,
         trigger=pictures.trigger,
+        prompt=pictures.prompts[0],
         pictures=pictures.own,
         exports=exports,
         matched_layers=tuple(proof.matched for proof in proofs),

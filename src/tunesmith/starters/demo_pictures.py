@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith.starters.monsters import (
@@ -32,6 +32,7 @@ class Pictures:
     """Folders of captioned pictures. `held_out` is None where a share of `own` is held out instead.
 
     `others` shows other characters: only the autoencoder sees them, so that it can say colours the world lacks.
+    `prompts` ask for what is learnt, in the words of its captions; `template` is how the concept is called.
     """
 
     world: Path
@@ -39,6 +40,8 @@ class Pictures:
     own: Path
     held_out: Path | None
     trigger: str
+    prompts: tuple[str, ...]
+    template: str
 
 
 def write_pictures(
@@ -57,12 +60,33 @@ def write_pictures(
         own=folder / character.trigger,
         held_out=folder / f"{character.trigger}-held-out",
         trigger=character.trigger,
+        prompts=prompts(character.trigger),
+        template="{trigger} monster, {prompt}",
     )
     _write(pictures.world, world, size)
     _write(pictures.others, [other for other in others if other.character != character], size)
     _write(pictures.own, own[:own_count], size)
     _write(folder / f"{character.trigger}-held-out", own[own_count:], size)
     return pictures
+
+
+def with_photographs(pictures: Pictures, folder: Path, *, default_caption: str) -> Pictures:
+    """The same world, and the pictures of `folder` as what is learnt. Raises DataError where they cannot be read."""
+    from tunesmith.data.source import read_items
+    from tunesmith.recipe.schema import DataSection
+
+    trigger = "myphoto"
+    section = DataSection(default_caption=default_caption)
+    items = read_items([folder], section, concepts={trigger: trigger}).items
+    asked = tuple(item.text.get("caption", trigger) for item in items[: len(DEMO_PLACES)])
+    return replace(
+        pictures,
+        own=folder,
+        held_out=None,
+        trigger=trigger,
+        prompts=asked,
+        template="a photograph of {prompt}, {trigger}",
+    )
 
 
 def prompts(trigger: str) -> tuple[str, ...]:
