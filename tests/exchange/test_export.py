@@ -18,6 +18,8 @@ from tunesmith.engines.protocol import Base
 from tunesmith.errors import AdapterError, DiskFull, ExchangeError, TunesmithError
 from tunesmith.exchange import export
 from tunesmith.exchange.export import export_adapter, export_checkpoint
+from tunesmith.exchange.merge import merge_adapters
+from tunesmith.exchange.settling import check_target
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights import atomic
 from tunesmith.weights.hashes import kohya_legacy_hash, sha256_of
@@ -226,3 +228,34 @@ def test_the_export_equals_what_is_on_the_shelf(tmp_path: Path, base: Base) -> N
         assert torch.equal(tensors[f"{stem}.lora_down.weight"], pair.down)
         up, alpha = tensors[f"{stem}.lora_up.weight"], float(tensors[f"{stem}.alpha"])
         torch.testing.assert_close(up * alpha, pair.up * pair.alpha)
+
+
+def test_a_base_is_never_written_over(tmp_path: Path, base: Base) -> None:
+    before = sha256_of(tmp_path / "base.safetensors", None)
+    with pytest.raises(ExchangeError, match="belongs to the base"):
+        export_adapter(
+            pictures_adapter(base),
+            tmp_path / "base.safetensors",
+            engine=engine,
+            base=base,
+            layout="kohya",
+            dtype="fp32",
+        )
+    with pytest.raises(ExchangeError, match="belongs to the base"):
+        merge_adapters(
+            engine,
+            base,
+            adapters=[(pictures_adapter(base), 1.0)],
+            path=tmp_path / "base.safetensors",
+            layout=engine.layouts.weight_layouts[0],
+            dtype="fp32",
+        )
+    assert sha256_of(tmp_path / "base.safetensors", None) == before
+
+
+def test_what_is_there_is_replaced_only_when_asked(tmp_path: Path, base: Base) -> None:
+    there = tmp_path / "peter.safetensors"
+    there.write_text("mine")
+    with pytest.raises(ExchangeError, match="is there already"):
+        check_target(there, base, replace=False)
+    check_target(there, base, replace=True)

@@ -74,9 +74,11 @@ def test_damage_sends_a_run_to_the_older_state_and_never_silently_to_the_start(r
     data[-5] ^= 1  # one bit of one weight
     file.write_bytes(data)
     assert newest_state(tmp_path) == first
+    assert names(tmp_path) == [f"damaged-{second.name}", first.name], "a damaged state must not count as one to keep"
     (first / "manifest.json").unlink()
-    with pytest.raises(JobError, match=r"all 2 states in .* are damaged"):
+    with pytest.raises(JobError, match=r"all 1 states in .* are damaged"):
         newest_state(tmp_path)
+    assert first.exists()
 
 
 @pytest.mark.parametrize("damage", ["missing file", "cut short", "manifest no json", "file too many"])

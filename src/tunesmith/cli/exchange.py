@@ -21,6 +21,7 @@ Name = Annotated[str, typer.Argument(metavar="CHECKPOINT", help="its id, the beg
 BasePath = Annotated[str | None, typer.Option("--base", help="the base it belongs to; else the one on its card")]
 Layout = Annotated[str | None, typer.Option(help="file layout; the engine's first one if left out")]
 Dtype = Annotated[str, typer.Option(metavar="fp16|bf16|fp32", help="precision of the file")]
+Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 Out = Annotated[Path | None, typer.Option(help="the file or folder to write; else a name in this folder")]
 
 
@@ -57,10 +58,12 @@ def export(
     out: Out = None,
     dtype: Dtype = "fp16",
     base: BasePath = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Write it for another tool, and prove it by reading it back: kohya (A1111, ComfyUI), diffusers, peft."""
-    from tunesmith.exchange.export import export_checkpoint
+    from tunesmith.exchange.export import adapter_path, export_checkpoint
+    from tunesmith.exchange.settling import check_target
 
     shelf = shelf_of(context)
     card = shelf.get(checkpoint)
@@ -69,6 +72,8 @@ def export(
     chosen = layout or known[0]
     folders = chosen == "peft" or (card.kind == "weights" and chosen != "single_file")
     path = out or Path(f"{card.name}-{chosen}" + ("" if folders else ".safetensors"))
+    target = adapter_path(path, chosen) if card.kind == "adapter" else path
+    check_target(target, opened, replace=force)
     done = export_checkpoint(card, shelf, engine=engine, base=opened, layout=chosen, path=path, dtype=dtype)
     screen = Screen(as_json)
     if as_json:
@@ -117,17 +122,20 @@ def merge(
     base: BasePath = None,
     layout: Layout = None,
     dtype: Dtype = "fp16",
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Bake adapters into their base: one full checkpoint equal to base + adapters."""
     from tunesmith.adapters.files import read_adapter
     from tunesmith.exchange.merge import merge_adapters
     from tunesmith.exchange.selection import named_weight
+    from tunesmith.exchange.settling import check_target
 
     shelf = shelf_of(context)
     named = [named_weight(text) for text in checkpoints]
     cards = [(shelf.get(name), weight) for name, weight in named]
     engine, opened = _engine_and_base(cards[0][0], base)
+    check_target(out, opened, replace=force)
     adapters = [(read_adapter(shelf.path(card), engine.layouts, opened), weight) for card, weight in cards]
     written = merge_adapters(
         engine,

@@ -15,7 +15,7 @@ from tunesmith.catalog.shelf import Shelf
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import ExchangeError
 from tunesmith.exchange.metadata import card_sidecar, training_metadata
-from tunesmith.exchange.settling import settle
+from tunesmith.exchange.settling import check_target, settle
 from tunesmith.exchange.verify import Verification, verify_adapter, verify_base
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.atomic import reserve, write_json
@@ -84,11 +84,8 @@ def export_adapter(
     half-written stays.
     """
     _check_layout(engine, layout, dtype, engine.layouts.adapter_layouts, "an adapter")
-    path = Path(path)
-    if layout != "peft" and path.suffix in PICKLED:
-        raise ExchangeError(f"{path.name} is no name for a {layout} file", expected="a name ending in .safetensors")
-    if layout != "peft" and path.suffix != ".safetensors":
-        path = path.with_name(f"{path.name}.safetensors")
+    path = adapter_path(Path(path), layout)
+    check_target(path, base)
     reserve(path.parent, adapter.parameters * BYTES[dtype])
 
     def write(draft: Path) -> Path:
@@ -99,9 +96,19 @@ def export_adapter(
     return Exported(opened, layout, size_of(opened), proof)
 
 
+def adapter_path(path: Path, layout: str) -> Path:
+    """Where an adapter lands: a file gets the ending .safetensors where it lacks it. Raises ExchangeError."""
+    if layout == "peft" or path.suffix == ".safetensors":
+        return path
+    if path.suffix in PICKLED:
+        raise ExchangeError(f"{path.name} is no name for a {layout} file", expected="a name ending in .safetensors")
+    return path.with_name(f"{path.name}.safetensors")
+
+
 def _export_weights(source: Path, engine: Engine, *, layout: str, path: Path, dtype: str) -> Exported:
     _check_layout(engine, layout, dtype, engine.layouts.weight_layouts, "full weights")
     trained = engine.open(BaseSection(path=str(source)))
+    check_target(path, trained)
     reserve(path.parent, sum(part.parameters for part in trained.parts.values()) * BYTES[dtype])
     expected = {
         role: dict(engine.tensors(trained, role)) for role, part in trained.parts.items() if part.path is not None

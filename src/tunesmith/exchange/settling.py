@@ -8,10 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tunesmith.engines.protocol import Base
 from tunesmith.errors import ExchangeError
 from tunesmith.weights.atomic import explained, fsync_folder, replace_folder
 
 Proof = TypeVar("Proof")
+
+
+def check_target(path: Path, base: Base, *, replace: bool = True) -> None:
+    """Refuse to write over a file the base is read from, and, unless `replace`, over anything at all.
+
+    Raises ExchangeError.
+    """
+    target = Path(path).resolve()
+    for source in base.files:
+        if target == source.resolve() or (source.is_dir() and source.resolve() in target.parents):
+            raise ExchangeError(f"{path} belongs to the base {source}", do="choose another path")
+    if not replace and target.exists():
+        raise ExchangeError(f"{path} is there already", do="choose another path, or replace it with --force")
 
 
 def settle(path: Path, write: Callable[[Path], Path], prove: Callable[[Path], Proof]) -> tuple[Path, Proof]:

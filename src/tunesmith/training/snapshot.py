@@ -111,12 +111,15 @@ def roll_back(state: TrainState) -> int:
 def newest_state(states_folder: Path) -> Path | None:
     """The newest state whose files match their hashes, or None where none was ever saved.
 
-    Raises JobError where there are states and all are damaged: starting again from nothing must be asked for.
+    Damaged newer ones are set aside as `damaged-step-…`, so that they never count as one of those to keep. Raises
+    JobError where there are states and all are damaged: starting again from nothing must be asked for.
     """
     _put_back(states_folder)
     found = _states(states_folder)
     for path in reversed(found):
         if _is_whole(path):
+            for damaged in found[found.index(path) + 1 :]:
+                _set_aside(damaged)
             return path
     if found:
         raise JobError(
@@ -167,6 +170,13 @@ def _put_back(folder: Path) -> None:
         final = folder / path.name.split(".")[1]
         if not final.exists():
             path.rename(final)
+
+
+def _set_aside(damaged: Path) -> None:
+    """Out of the way, but not gone: somebody may want to look."""
+    place = damaged.with_name(f"damaged-{damaged.name}")
+    shutil.rmtree(place, ignore_errors=True)
+    damaged.rename(place)
 
 
 def _clear(folder: Path) -> None:

@@ -50,13 +50,13 @@ def do_train(run: Run) -> None:
 def restore(run: Run, live: Live) -> Live:
     """The newest valid state, if there is one; the journal says where the run goes on and what may differ."""
     states = run.folder.states
-    newest = newest_state(states)
+    latest = max((path.name for path in states.glob("step-*")), default="")
+    newest = newest_state(states)  # sets damaged ones aside
     if newest is None:
         run.emit(Resumed(0, fresh=True))
         return live
-    latest = max(path.name for path in states.glob("step-*"))
     if latest != newest.name:
-        run.warn(f"the state {latest} is damaged; going on from {newest.name}")
+        run.warn(f"the state {latest} is damaged and set aside; going on from {newest.name}")
     notes = load_state(
         live.state,
         newest,
