@@ -27,6 +27,12 @@ def test_a_name_may_carry_a_weight(text: str, name: str, weight: float) -> None:
     assert named_weight(text) == (name, weight)
 
 
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "1e300", "10.5", "-11"])
+def test_a_weight_is_a_number_that_makes_sense(weight: str) -> None:
+    with pytest.raises(CatalogError, match=f"the weight of 'first' is {weight}. Expected a number from -10 to 10"):
+        named_weight(f"first:{weight}")
+
+
 def put(
     shelf: Shelf, name: str, *, engine: str = "test_pictures", kind: str = "adapter", base: dict[str, str] | None = None
 ) -> Card:

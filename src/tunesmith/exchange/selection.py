@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from tunesmith.exchange.export import weights_path
 from tunesmith.exchange.importing import check_fits
 from tunesmith.generation.session import Attachment
 from tunesmith.recipe.schema import BaseSection
+
+LARGEST_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,18 @@ def select(
 
 
 def named_weight(text: str) -> tuple[str, float]:
-    """`peter:0.8` -> (peter, 0.8); without a number the weight is 1."""
+    """`peter:0.8` -> (peter, 0.8); without a number the weight is 1. Raises CatalogError for a weight out of range."""
     name, colon, number = text.rpartition(":")
     if not colon:
         return text, 1.0
     try:
-        return name, float(number)
+        weight = float(number)
     except ValueError:
         return text, 1.0
+    if not math.isfinite(weight) or abs(weight) > LARGEST_WEIGHT:
+        expected = f"a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+        raise CatalogError(f"the weight of {name!r} is {number}", expected=expected, do=f"write {name}:1")
+    return name, weight
 
 
 def base_of(card: Card, base: str | None = None) -> BaseSection:
