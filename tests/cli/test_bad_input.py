@@ -305,6 +305,23 @@ def test_generate_refuses_what_the_engine_does_not_know(tunesmith, workshop) -> 
     assert not (workshop.folder / "x.png").exists()
 
 
+@pytest.mark.parametrize("below", ["x", "x/y.png", ""])
+def test_generate_under_a_regular_file_is_refused_before_loading(tunesmith, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    ran = tunesmith("generate", "--base", tmp_path / "missing", "--out", tmp_path / "file.txt" / below)
+    assert ran.code == 2
+    assert f"{tmp_path / 'file.txt'} is a file. Expected a folder. Name another with --out." in ran.error
+    assert (tmp_path / "file.txt").read_text() == "mine"
+
+
+def test_a_device_that_cannot_be_is_refused_by_plan_and_train(tunesmith, workshop, home: Path) -> None:
+    for command in ("plan", "train"):
+        ran = tunesmith(command, workshop.recipe, "--device", "foo")
+        assert ran.code == 2
+        assert "resources.device is 'foo'. Expected auto, cpu, cuda, cuda:1 or mps." in ran.error
+    assert leftovers(home) == []
+
+
 def test_generate_without_a_base_says_so(tunesmith) -> None:
     assert "--base" in tunesmith("generate", "--engine", "test_pictures").error
 

@@ -34,7 +34,8 @@ def test_defaults_without_a_file(tmp_path: Path) -> None:
         ("bases", "[/a, /b]", ("/a", "/b")),
         ("bases", ("/a", "/b"), ("/a", "/b")),
         ("allow_download", "true", True),
-        ("executor", "123", "123"),
+        ("executor", "inline", "inline"),
+        ("bases", "123", ("123",)),
     ],
 )
 def test_a_setting_is_kept(tmp_path: Path, key: str, value: Any, expected: Any) -> None:
@@ -54,6 +55,9 @@ def test_a_setting_is_kept(tmp_path: Path, key: str, value: Any, expected: Any) 
         ("thread", 1, "did you mean 'threads'"),
         ("threads", 0, "at least 1"),
         ("allow_download", "maybe", "true or false"),
+        ("executor", "moon", "one of local, inline, process"),
+        ("device", "potato", "auto, cpu, cuda, cuda:1 or mps"),
+        ("device", "cuda:x", "auto, cpu, cuda, cuda:1 or mps"),
     ],
 )
 def test_a_wrong_setting_changes_nothing(tmp_path: Path, key: str, value: Any, found: str) -> None:
@@ -71,6 +75,20 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("- 1\n")
     with pytest.raises(RecipeError, match="not settings"):
         read_settings(tmp_path)
+
+
+def test_a_wrong_value_in_the_file_is_placed_and_can_be_set_right(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("threads: 2\ndevice: potato\n")
+    with pytest.raises(RecipeError, match=r"settings\.yaml, line 2: settings\.device is 'potato'"):
+        read_settings(tmp_path)
+    assert write_setting(tmp_path, "device", "cpu") == Settings(device="cpu", threads=2)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").mkdir()
+    with pytest.raises(RecipeError, match=r"settings\.yaml: .*[Rr]epair") as caught:
+        read_settings(tmp_path)
+    assert "recipe" not in caught.value.do
 
 
 def test_two_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from tunesmith.cli.options import AsJson
 from tunesmith.cli.screen import Screen
 from tunesmith.cli.surroundings import Surroundings, surroundings_of
-from tunesmith.errors import RecipeError
+from tunesmith.errors import DeviceError, RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.exchange.selection import Selection
@@ -72,6 +72,8 @@ def generate(
         "height": height,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    _check_out(out, count)
+    standing = here.settings()
     named: list[str] | None = [] if no_adapter else checkpoint
     if concept is not None:
         called = _apply_concept(here, concept, given)
@@ -79,10 +81,9 @@ def generate(
     given.update(_pairs(settings or []))
     selection = _select(here, named, base=base, engine=engine)
     first = _request(selection.engine.facts.request, given)
-    if out.suffix.lower() == ".png" and count > 1:
-        raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
     _say_what(screen, selection)
-    session = _open(selection, device or here.settings().device, precision or "auto")
+    source = "" if device else str(here.home / "settings.yaml")
+    session = _open(selection, device or standing.device, precision or "auto", device_source=source)
     written = [_draw(session, _with_seed(first, index), out, screen) for index in range(count)]
     session.close()
     if as_json:
@@ -115,13 +116,34 @@ def _say_what(screen: Screen, selection: Selection) -> None:
         screen.say("no checkpoint: the bare base")
 
 
-def _open(selection: Selection, device: str, precision: str) -> Session:
+def _check_out(out: Path, count: int) -> None:
+    """Refuse a place that cannot be written before anything is loaded."""
+    one_file = out.suffix.lower() == ".png"
+    if one_file and count > 1:
+        raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
+    if one_file and out.is_dir():
+        raise RecipeError(f"--out {out} is a folder", expected="a .png file, or a folder without that ending")
+    folders = out.parents if one_file else (out, *out.parents)
+    blocked = next((folder for folder in folders if folder.exists() and not folder.is_dir()), None)
+    if blocked is not None:
+        raise RecipeError(f"--out {out}: {blocked} is a file", expected="a folder", do="name another with --out")
+
+
+def _open(selection: Selection, device: str, precision: str, *, device_source: str = "") -> Session:
+    """Load on the device; `device_source` is the file that named it, for the error where it is missing."""
     from tunesmith.generation.session import open_session
     from tunesmith.recipe.schema import MethodSection, ResourceSection
     from tunesmith.training.device import choose_device, choose_precision, set_threads
 
     resources = ResourceSection(device=device, precision=_checked_precision(precision))
-    place = choose_device(resources)
+    try:
+        place = choose_device(resources)
+    except DeviceError as error:
+        if not device_source:
+            raise
+        do = "set another with `tunesmith settings set device auto`, or name one with --device"
+        found = error.found.replace("resources.device", "device")
+        raise DeviceError(f"{device_source}: {found}", expected=error.expected, do=do) from error
     set_threads(None, place)
     chosen = choose_precision(resources, place, MethodSection())
     return open_session(

@@ -34,7 +34,9 @@ def plan(
     from tunesmith.jobs.forecast import to_json, to_text
     from tunesmith.jobs.plan import check_refusals, plan_recipe
 
-    home = surroundings_of(context).home
+    here = surroundings_of(context)
+    here.settings()  # what train would refuse is refused here
+    home = here.home
     recipe = requested_recipe(words, base_config, knobs)
     forecast, _ = plan_recipe(recipe, home)
     screen = Screen(as_json)

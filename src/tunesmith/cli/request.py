@@ -19,6 +19,7 @@ def requested_recipe(
     """Base configurations, then files, then overrides, then flags. Without a file the usual engine is meant."""
     from tunesmith.engines.index import engine_names, recipe_facts
     from tunesmith.recipe.load import read_recipe
+    from tunesmith.recipe.settings import check_device
 
     files, overrides = sort_words(words or ())
     paths = [*(base_configs or ()), *(Path(name) for name in files)]
@@ -31,4 +32,6 @@ def requested_recipe(
         )
     named = any(entry.startswith(("engine.name=", "engine=")) for entry in overrides)
     usual = () if paths or named else (f"engine.name={engine_names()[0]}",)
-    return read_recipe(paths, (*usual, *overrides, *flags), recipe_facts)
+    recipe = read_recipe(paths, (*usual, *overrides, *flags), recipe_facts)
+    check_device(recipe.resources.device, "resources.device")
+    return recipe

@@ -39,19 +39,21 @@ def train(
     `tunesmith train recipe.yaml length.steps=1200`, or without a file
     `tunesmith train --data FOLDER --base FILE --steps 1200 --name NAME`.
     """
+    from tunesmith.executors.index import executor_named
     from tunesmith.jobs.folder import create_job
     from tunesmith.jobs.forecast import to_text
     from tunesmith.jobs.plan import refuse_or_pass
 
     here = surroundings_of(context)
+    settings = here.settings()
     screen = Screen(as_json)
+    on = on or settings.executor
+    executor_named(on)  # a name that is not one is refused before a job is made
     if resume is not None:
-        return start(
-            _resumed(here, resume, words, base_config, knobs), on or here.settings().executor, screen, detach=detach
-        )
+        return start(_resumed(here, resume, words, base_config, knobs), on, screen, detach=detach)
     recipe = requested_recipe(words, base_config, knobs)
     screen.say(to_text(refuse_or_pass(recipe, here.home)))
-    return start(create_job(here.home, "train", recipe), on or here.settings().executor, screen, detach=detach)
+    return start(create_job(here.home, "train", recipe), on, screen, detach=detach)
 
 
 def _resumed(

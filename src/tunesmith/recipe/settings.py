@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from tunesmith.recipe.reader import read_file, read_text
 from tunesmith.recipe.values import value_of
 
 FILE = "settings.yaml"
+EXECUTORS = ("local", "inline", "process")
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps)(:[0-9]{1,4})?")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Settings:
     bases: tuple[str, ...] = knob(help="folders where base weights are looked for by name", factory=tuple)
     device: str = knob("auto", help="device of runs whose recipe says auto")
     threads: int | None = knob(None, low=1, high=1024, help="CPU threads of runs whose recipe sets none")
-    executor: str = knob("local", help="where jobs run unless --on says otherwise")
+    executor: str = knob("local", choices=EXECUTORS, help="where jobs run unless --on says otherwise")
     allow_download: bool = knob(False, help="let hub ids be downloaded without asking each time")
     cache_limit_bytes: int = knob(20 << 30, low=0, unit="bytes", help="size limit of the encoded cache")
 
@@ -42,16 +45,20 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 
 def read_settings(home: Path) -> Settings:
     """The settings of `home`; defaults where there is no file. Raises RecipeError naming file, line and key."""
-    file = home / FILE
-    if not file.exists():
-        return Settings()
-    return _settings(read_file(file))
+    return _settings(_document(home))
+
+
+def check_device(name: str, place: str) -> None:
+    """Raise RecipeError where `name` cannot be a device; whether this machine has it is seen when it is opened."""
+    if not _DEVICE.fullmatch(name):
+        raise RecipeError(f"{place} is {name!r}", expected="auto, cpu, cuda, cuda:1 or mps")
 
 
 def write_setting(home: Path, key: str, value: Any) -> Settings:
     """Set one key, keeping the others; `value` None goes back to the default. Text is read as YAML would.
 
-    The file is replaced whole, under a lock, so that two at once lose nothing. Returns the new settings.
+    The file is replaced whole, under a lock, so that two at once lose nothing; a wrong value of `key` itself may be
+    replaced. Returns the new settings.
     """
     from filelock import FileLock
 
@@ -60,11 +67,14 @@ def write_setting(home: Path, key: str, value: Any) -> Settings:
         raise _unknown(key, repr(key))
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / f".{FILE}.lock"):
-        current = {name: _ready(entry) for name, entry in asdict(read_settings(home)).items()}
+        before = _document(home)
+        if isinstance(before.value, dict):
+            before = Node({name: node for name, node in before.value.items() if name != key}, before.place)
+        current = {name: _ready(entry) for name, entry in asdict(_settings(before)).items()}
         current = {name: entry for name, entry in current.items() if entry != _ready(known[name].default)}
         current.pop(key, None)
         if value is not None:
-            checked = _ready(value_of(known[key], _given(value, key)))
+            checked = _ready(_value(known[key], _given(value, key)))
             current = {name: checked if name == key else current.get(name) for name in known}
         text = _yaml({name: entry for name, entry in current.items() if entry is not None})
         settings = _settings(read_text(text, FILE))
@@ -81,6 +91,22 @@ def _given(value: Any, key: str) -> Node:
     return Node(value, key)
 
 
+def _document(home: Path) -> Node:
+    file = home / FILE
+    try:
+        return read_file(file) if file.exists() else Node({}, str(file))
+    except RecipeError as error:
+        do = f"repair {file}, or move it away" if isinstance(error.__cause__, OSError) else error.do
+        raise RecipeError(error.found, expected=error.expected, do=do) from error
+
+
+def _value(known: Knob, node: Node) -> Any:
+    value = value_of(known, node)
+    if known.name == "device":
+        check_device(value, f"{node.place}: {known.path}")
+    return value
+
+
 def _known() -> dict[str, Knob]:
     return {entry.name: entry for entry in knobs_of(Settings, "settings")}
 
@@ -92,7 +118,7 @@ def _settings(document: Node) -> Settings:
     for name, node in document.value.items():
         if name not in known:
             raise _unknown(name, node.place)
-    return Settings(**{name: value_of(known[name], node) for name, node in document.value.items()})
+    return Settings(**{name: _value(known[name], node) for name, node in document.value.items()})
 
 
 def _unknown(name: str, place: str) -> RecipeError:
