@@ -44,7 +44,19 @@ def test_the_template_is_filled_in() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [Concept(" "), Concept("a", strength=float("inf")), Concept("a", strength=True), Concept("a", trigger=None)],  # type: ignore[arg-type]
+    [
+        Concept(" "),
+        Concept("a", strength=float("inf")),
+        Concept("a", strength=True),
+        Concept("a", trigger=None),  # type: ignore[arg-type]
+        Concept("a", strength=1e300),
+        Concept("a", trigger="qb\x1b[31m"),
+        *(Concept(name) for name in ("../../x", "a\\b", "..", "a\x1b[2J", "a\nb", "x" * 101)),
+        *(
+            Concept("a", template=template)
+            for template in ("{trigger.__class__}", "{nope}", "{", "}", "{trigger[0]}", "{prompt!r}", "{}")
+        ),
+    ],
 )
 def test_a_wrong_concept_is_not_kept(tmp_path: Path, wrong: Concept) -> None:
     concepts = Concepts(tmp_path)

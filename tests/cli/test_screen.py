@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.cli.screen import Screen, human_bytes, human_seconds, plain
+from tunesmith.cli.screen import Screen, human_bytes, human_seconds, plain, shown
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,19 @@ def test_bytes(count: int, words: str) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(None, "?"), (5, "0:05"), (75.4, "1:15"), (3661, "1:01:01")])
 def test_seconds(seconds: float | None, words: str) -> None:
     assert human_seconds(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("plain ü 猫 👩‍🚀\n", "plain ü 猫 👩‍🚀\n"),
+        ("\x1b[2J\r\x9b", "\\x1b[2J\\r\\x9b"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("bad \udcff byte", "bad \\udcff byte"),
+    ],
+)
+def test_control_characters_are_spelt_out(text: str, words: str) -> None:
+    assert shown(text) == words
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,50 @@ def test_generate_with_a_concept(tunesmith, trained, workshop) -> None:
     assert remembered["checkpoints"] == [{"name": checkpoint, "weight": 0.5}]
 
 
+def test_a_concept_with_a_wrong_name_template_or_checkpoint_is_refused(tunesmith, trained, home: Path) -> None:
+    _, checkpoint = trained
+    cases = {
+        ("../../x",): "'../../x'",
+        ("a\x1b[2Jb",): "'a\\x1b[2Jb'",
+        ("a", "--template", "{trigger.__class__} {nope}"): "only {trigger} and {prompt}",
+        ("a", "--checkpoint", checkpoint[:-2] + "zz"): "Did you mean",
+        ("a", "--strength", "nan"): "finite",
+    }
+    for words, found in cases.items():
+        ran = tunesmith("concepts", "add", *words)
+        assert ran.code == 2, words
+        assert found in ran.error
+    assert not (home / "concepts.json").exists()
+
+
+def test_a_registry_written_by_hand_does_not_steer_the_terminal(tunesmith, home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    entry = {"name": "a\x1b[2J", "trigger": "b\r"}
+    (home / "concepts.json").write_text(json.dumps({"format": 1, "concepts": [entry]}))
+    for ran in (tunesmith("concepts", "list"), tunesmith("concepts", "show", "a\x1b[2J")):
+        assert "a\\x1b[2J" in ran.out
+        assert not set(ran.out) & set("\x1b\r")
+
+
+def test_cancelling_what_has_ended_changes_nothing(tunesmith, trained) -> None:
+    job, _ = trained
+    for words in ((), ("--pause",)):
+        assert f"{job} has ended as completed; nothing was changed" in tunesmith("jobs", "cancel", job, *words).out
+    assert tunesmith("jobs", "list", "--json").document[0]["status"]["state"] == "completed"
+
+
+@pytest.mark.parametrize("content", ["{", '{"id": "x"}'])
+def test_a_damaged_job_does_not_hide_the_others(tunesmith, trained, home: Path, content: str) -> None:
+    job, _ = trained
+    damaged = home / "jobs" / "zz-damaged"
+    damaged.mkdir()
+    (damaged / "manifest.json").write_text(content)
+    listed = {entry["id"]: entry["status"] for entry in tunesmith("jobs", "list", "--json").document}
+    assert listed[job]["state"] == "completed"
+    assert (listed["zz-damaged"]["state"], "manifest.json" in listed["zz-damaged"]["reason"]) == ("damaged", True)
+    assert "zz-damaged: " in tunesmith("jobs", "list").out
+
+
 def test_concepts_are_listed_edited_and_forgotten(tunesmith) -> None:
     assert "concepts add" in tunesmith("concepts", "list").out
     assert tunesmith("concepts", "add", "ghoul", "--engine", "test_pictures").code == 0
@@ -238,6 +283,18 @@ def test_cache_is_shown_and_pruned(tunesmith, trained) -> None:
     freed = tunesmith("cache", "prune", "--json").document["freed_bytes"]
     assert freed > 0
     assert tunesmith("cache", "show", "--json").document["size_bytes"] < before["size_bytes"]
+
+
+def test_a_dataset_check_says_each_thing_once(tunesmith, workshop) -> None:
+    for caption in workshop.pictures.glob("*.txt"):
+        caption.unlink()
+    words = ("dataset", "check", workshop.pictures, "--engine", "test_pictures")
+    lines = [line for line in tunesmith(*words).out.splitlines() if line]
+    assert len(set(lines)) == len(lines)
+    assert len([line for line in lines if "caption" in line and "0.png" in line]) == 1
+    document = tunesmith(*words, "--json").document
+    assert document["notes"]
+    assert not {entry["message"] for entry in document["findings"]} & set(document["notes"])
 
 
 def test_datasets_are_shown_checked_and_split(tunesmith, workshop) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from recipe_engines import ToySection, lookup
 from tunesmith.errors import RecipeError
+from tunesmith.recipe.checks import is_plain_name
 from tunesmith.recipe.load import read_recipe, recipe_from, recipe_hash, to_document, to_yaml
 from tunesmith.recipe.schema import Recipe
 
@@ -180,6 +181,8 @@ CONTRADICTIONS = [
     (["output.name=a/b"], "output.name is 'a/b'"),
     (["output.name=.."], "output.name is '..'"),
     (["output.concepts.fox=' '"], "trigger"),
+    (["output.concepts.a/b=zz"], "'a/b'"),
+    (['output.concepts.fox="\\x1b[2J"'], "with the trigger '\\x1b[2J'"),
     (["output.exports=[kohya, kohya]"], "twice"),
 ]
 
@@ -189,6 +192,17 @@ def test_knobs_that_contradict_each_other(tmp_path: Path, overrides: list[str], 
     with pytest.raises(RecipeError) as caught:
         read(tmp_path, GUIDE, *overrides)
     assert found in caught.value.found
+
+
+def test_what_is_missing_is_not_blamed_on_the_last_override() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe([], ["engine=toy", "data.paths=d", "base.path=b"], lookup)
+    assert caught.value.found == "the recipe: neither length.steps nor length.epochs is set"
+
+
+def test_an_unknown_section_lists_the_sections() -> None:
+    with pytest.raises(RecipeError, match=r"no knob is called 'foo'\. Expected one of the sections engine, data, base"):
+        read_recipe([], ["engine=toy", "foo=1"], lookup)
 
 
 def test_an_error_names_file_and_line(tmp_path: Path) -> None:
@@ -250,7 +264,7 @@ def test_every_shipped_preset_reads() -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
-NAME = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(str.strip)
+NAME = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(is_plain_name)
 DOCUMENTS = st.fixed_dictionaries(
     {
         "engine": st.fixed_dictionaries(

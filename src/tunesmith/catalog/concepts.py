@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import CatalogError
+from tunesmith.recipe.checks import is_control, is_plain_name
 from tunesmith.weights.atomic import write_json
 
 FORMAT = 1
+LARGEST_STRENGTH = 10.0
+_FIELD = re.compile(r"\{(?:trigger|prompt)\}")
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class Concepts:
         raise CatalogError(f"no concept is called {name!r}", do=hint)
 
     def put(self, concept: Concept) -> Concept:
-        """Add a concept or replace the one of its name."""
+        """Add a concept or replace the one of its name. Raises CatalogError for a name, template or strength amiss."""
         _check(concept, f"the concept {concept.name!r}")
+        _check_new(concept)
         with self._locked():
             self._write({**self._read(), concept.name.strip().casefold(): concept})
         return concept
@@ -131,3 +136,20 @@ def _check(concept: Concept, source: str) -> None:
             raise CatalogError(f"{source}: {field.name} is {value!r}", expected="text")
     if not concept.name.strip():
         raise CatalogError(f"{source}: a concept without a name")
+
+
+def _check_new(concept: Concept) -> None:
+    """What a concept must be to be kept; an older registry is still read."""
+    if not is_plain_name(concept.name):
+        expected = "up to 100 characters, no control characters, / or \\"
+        raise CatalogError(f"a concept cannot be called {concept.name!r}", expected=expected)
+    where = f"the concept {concept.name!r}"
+    if any(map(is_control, concept.trigger)):
+        raise CatalogError(f"{where}: trigger is {concept.trigger!r}", expected="no control characters")
+    rest = _FIELD.sub("", concept.template)
+    if "{" in rest or "}" in rest or any(map(is_control, rest)):
+        expected = "plain text in which only {trigger} and {prompt} stand in braces"
+        raise CatalogError(f"{where}: template is {concept.template!r}", expected=expected)
+    if abs(concept.strength) > LARGEST_STRENGTH:
+        expected = f"a number from {-LARGEST_STRENGTH:g} to {LARGEST_STRENGTH:g}"
+        raise CatalogError(f"{where}: strength is {concept.strength:g}", expected=expected)

@@ -73,6 +73,7 @@ def add(
     registry = _registry(context)
     if any(entry.name == name for entry in registry.list()):
         raise CatalogError(f"there already is a concept {name!r}", do=f"change it with: tunesmith concepts edit {name}")
+    _check_checkpoint(context, checkpoint)
     concept = Concept(
         name=name,
         trigger=trigger or name,
@@ -101,6 +102,7 @@ def edit(
 ) -> None:
     """Change what is given, keep the rest."""
     registry = _registry(context)
+    _check_checkpoint(context, checkpoint)
     given = {
         "trigger": trigger,
         "engine": engine,
@@ -124,6 +126,14 @@ def remove(context: typer.Context, name: Name, yes: Yes = False) -> None:
         typer.confirm(f"Forget the concept {name}?", abort=True)
     registry.remove(name)
     Screen().say(f"forgot {name}")
+
+
+def _check_checkpoint(context: typer.Context, name: str | None) -> None:
+    """Raise CatalogError with the nearest names where the shelf has no such checkpoint."""
+    if name is not None:
+        from tunesmith.catalog.shelf import Shelf
+
+        Shelf(surroundings_of(context).home).get(name)
 
 
 def _registry(context: typer.Context) -> Concepts:

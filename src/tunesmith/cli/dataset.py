@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from tunesmith.cli.options import AsJson
 from tunesmith.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from tunesmith.data.findings import Finding
     from tunesmith.data.source import Reading
 
 group = typer.Typer(help="folders of items: what is in them", no_args_is_help=True)
@@ -33,14 +35,26 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
     reading = _read(folders, media=facts.media)
     findings = examine(reading.items, facts, notes=reading.notes)
     if as_json:
-        screen.document({"items": len(reading.items), "notes": reading.notes, "findings": findings})
+        told = [finding for finding in findings if finding.code != "reading"]  # the notes stand beside them
+        screen.document({"items": len(reading.items), "notes": reading.notes, "findings": told})
         return
     screen.say(f"{len(reading.items)} items")
-    for finding in findings:
+    for finding in _said_once(findings):
         screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
     if not findings:
         screen.say("nothing to complain about")
     screen.next_steps(f"tunesmith train --data {folders[0]} --base BASE --name NAME --steps 1200")
+
+
+def _said_once(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """The findings without notes that say no more than a warning or the first line did."""
+    of_captions = any(finding.code == "caption_empty" for finding in findings)
+    seen: set[str] = set()
+    for finding in findings:
+        repeats_warning = finding.code == "reading" and of_captions and "without a caption" in finding.message
+        if not repeats_warning and finding.message not in seen:
+            seen.add(finding.message)
+            yield finding
 
 
 @group.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,30 +16,44 @@ from tunesmith.cli.surroundings import surroundings_of
 
 if TYPE_CHECKING:
     from tunesmith.jobs.folder import JobFolder
+    from tunesmith.jobs.status import Status
 
 group = typer.Typer(help="what runs, what ran, and how it went", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="JOB", help="a job's id, the beginning of one, its name or its folder")]
 WATCHED = ("queued", "running")
+OVER = ("completed", "failed")
+DAMAGED = "damaged"
 
 
 @group.command("list")
 def list_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List every job, oldest first."""
     from tunesmith.jobs.folder import list_jobs
-    from tunesmith.jobs.status import read_status
 
     screen = Screen(as_json)
-    found = [(folder, read_status(folder)) for folder in list_jobs(surroundings_of(context).home)]
+    found = [(folder, *_standing(folder)) for folder in list_jobs(surroundings_of(context).home)]
     if as_json:
-        screen.document([{"id": folder.id, **folder.manifest(), "status": status} for folder, status in found])
+        screen.document([{**manifest, "id": folder.id, "status": status} for folder, manifest, status in found])
         return
     rows = []
-    for folder, status in found:
+    for folder, _, status in found:
         steps = f"{status.step}/{status.steps or '?'}"
         rows.append((folder.id, status.state, steps, status.loss_mean, human_seconds(status.eta_seconds)))
     screen.table(("job", "state", "step", "loss", "left"), rows)
+    screen.say(*(f"{folder.id}: {status.reason}" for folder, _, status in found if status.state == DAMAGED))
     screen.next_steps("tunesmith jobs show JOB" if rows else "tunesmith demo")
+
+
+def _standing(folder: JobFolder) -> tuple[Mapping[str, Any], Status]:
+    """Manifest and status; no manifest and the state `damaged` where they cannot be read, so that others are listed."""
+    from tunesmith.errors import JobError
+    from tunesmith.jobs.status import Status, read_status
+
+    try:
+        return folder.manifest(), read_status(folder)
+    except JobError as problem:
+        return {}, Status(state=DAMAGED, reason=problem.message)
 
 
 @group.command()
@@ -124,14 +139,20 @@ def cancel(
     """Ask a job to save its state and stop. Whatever it was doing, nothing is left half-written."""
     from tunesmith.jobs.control import cancel as cancel_job
     from tunesmith.jobs.control import request
+    from tunesmith.jobs.status import read_status
 
     folder = _find(context, job)
     screen = Screen()
+    done = not pause and cancel_job(folder)
+    status = read_status(folder)
+    if status.state in OVER and (done or pause):
+        screen.say(f"{folder.id} has ended as {status.state}; nothing was changed")
+        screen.next_steps(*_suggest(folder, status.state, status.checkpoints))
+        return
     if pause:
         request(folder, "stop")
         screen.say(f"asked {folder.id} to pause")
     else:
-        done = cancel_job(folder)
         screen.say(f"{folder.id} is cancelled" if done else f"asked {folder.id} to stop; it saves its state first")
     screen.next_steps(f"tunesmith jobs show {folder.id}", f"tunesmith jobs resume {folder.id}")
 

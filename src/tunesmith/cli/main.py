@@ -16,6 +16,7 @@ import typer
 from typer.main import get_command
 
 from tunesmith.cli.app import app
+from tunesmith.cli.screen import shown
 from tunesmith.errors import DiskFull, TunesmithError
 
 __all__ = ["app", "main", "run"]
@@ -85,6 +86,6 @@ def _usage_of(error: Exception) -> str:
 
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"error: {shown(' '.join(message.split()))}\n")
     sys.stderr.flush()
     return code

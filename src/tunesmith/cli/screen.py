@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.recipe.checks import is_control
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,11 +37,11 @@ class Screen:
         """Lines for a person; silent when the answer is JSON."""
         if not self.as_json:
             for line in lines:
-                self.console.print(line)
+                self.console.print(shown(line))
 
     def warn(self, line: str) -> None:
         """A line on stderr, in either mode."""
-        sys.stderr.write(f"warning: {' '.join(line.split())}\n")
+        sys.stderr.write(f"warning: {shown(' '.join(line.split()))}\n")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """A table; the last columns shrink first on a narrow terminal."""
@@ -49,7 +51,7 @@ class Screen:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row))
+            table.add_row(*(shown(_cell(value)) for value in row))
         self.console.print(table)
 
     def fields(self, pairs: Mapping[str, object]) -> None:
@@ -69,6 +71,17 @@ class Screen:
     def next_steps(self, *commands: str) -> None:
         """What to do now: every long command ends with this."""
         self.say("", "Next:", *(f"  {command}" for command in commands))
+
+
+def shown(text: str) -> str:
+    """`text` with control characters spelt out (`\\x1b`), so that no name or note steers the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(_spelt(letter) if letter not in "\n\t" and is_control(letter) else letter for letter in text)
+
+
+def _spelt(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def plain(value: Any) -> Any:

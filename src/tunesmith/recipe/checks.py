@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.schema import DataSection, LengthSection, MethodSection, OptimiserSection, OutputSection, Recipe
 
+_TURNING = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _Finding = tuple[str, str, str, str]  # knob path, found, expected, do
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name can be shown and be a part of a file's name: no control characters, no path separators."""
+    return bool(name.strip(" .")) and len(name) <= 100 and not any(map(is_control, name)) and not set(name) & set("/\\")
+
+
+def is_control(letter: str) -> bool:
+    """Whether a character moves the cursor, breaks the line or turns the writing round, rather than being seen."""
+    return unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _TURNING
 
 
 def check_together(recipe: Recipe, place_of: Callable[[str], str]) -> None:
@@ -27,7 +39,7 @@ def _contradictions(recipe: Recipe) -> Iterator[_Finding]:
 
 def _length(length: LengthSection, optimiser: OptimiserSection) -> Iterator[_Finding]:
     if length.steps is None and length.epochs is None:
-        yield "length.steps", "neither length.steps nor length.epochs is set", "", "set one of them"
+        yield "length.steps", "neither length.steps nor length.epochs is set", "", "set one of the two"
     if length.steps is not None and optimiser.warmup_steps > length.steps:
         found = f"optimiser.warmup_steps is {optimiser.warmup_steps} and length.steps {length.steps}"
         yield "optimiser.warmup_steps", found, "a warm-up that ends within the run", ""
@@ -103,5 +115,8 @@ def _output(output: OutputSection) -> Iterator[_Finding]:
         if not concept.strip() or not trigger.strip():
             found = f"output.concepts has {concept!r} with the trigger {trigger!r}"
             yield "output.concepts", found, "a name and a trigger word for each", ""
+        elif not is_plain_name(concept) or any(map(is_control, trigger)):
+            found = f"output.concepts has {concept!r} with the trigger {trigger!r}"
+            yield "output.concepts", found, "names without control characters, / and \\, up to 100 characters", ""
     if len(set(output.exports)) < len(output.exports):
         yield "output.exports", "output.exports names a layout twice", "each once", ""

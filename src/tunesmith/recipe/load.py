@@ -42,7 +42,8 @@ def read_recipe(files: Sequence[Path], overrides: Sequence[str], engines: Engine
     for file in files:
         document = merge(document, _as_map(_normal(read_file(file))))
     for override in overrides:
-        document = merge(document, _normal(_override(override)))
+        # What is missing from the whole is not the last override's fault.
+        document = Node(merge(document, _normal(_override(override))).value, document.place)
     return _build(document, engines)
 
 
@@ -217,7 +218,9 @@ def _unknown(path: str, place: str, known: Sequence[str]) -> RecipeError:
         near = f"{section}.{match[0]}" if section else match[0]
     if near is None and (match := difflib.get_close_matches(name, tails, n=1)):
         near = tails[match[0]]
-    return RecipeError(f"{place}: no knob is called {path!r}", do=f"did you mean {near!r}?" if near else "")
+    do = f"did you mean {near!r}?" if near else ""
+    sections = "" if near or section else f"one of the sections engine, {', '.join(SECTIONS)}"
+    return RecipeError(f"{place}: no knob is called {path!r}", expected=sections, do=do)
 
 
 def _place(document: Node, path: str) -> str:
