@@ -13,7 +13,7 @@ from small_adapters import pictures_adapter
 from tunesmith.adapters.adapter import Adapter
 from tunesmith.adapters.files import read_adapter, write_adapter
 from tunesmith.catalog.card import Card
-from tunesmith.catalog.shelf import Shelf
+from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.protocol import Base
 from tunesmith.errors import AdapterError, DiskFull, ExchangeError, TunesmithError
 from tunesmith.exchange import export
@@ -203,7 +203,7 @@ def test_full_weights_are_exported_and_proven(tmp_path: Path, layout: str, name:
     shelf = Shelf(tmp_path / "home")
     shelf.folder.mkdir(parents=True)
     card = shelf.put(Card(name="new", engine="test_pictures", kind="weights", method="full"), folder)
-    trained = engine.open(BaseSection(path=str(export.weights_path(shelf.path(card)))))
+    trained = engine.open(BaseSection(path=str(weights_path(shelf.path(card)))))
     path = tmp_path / "out" / name
     done = export_checkpoint(card, shelf, engine=engine, base=trained, layout=layout, path=path, dtype=dtype)
     back = engine.open(BaseSection(path=str(done.path)))

@@ -226,3 +226,9 @@ def _sha256(path: Path) -> str:
 def _slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60] or "checkpoint"
+
+
+def weights_path(folder: Path) -> Path:
+    """What to open of a checkpoint of kind "weights": the single file in it, or the folder itself."""
+    single = folder / "model.safetensors"
+    return single if single.is_file() else folder

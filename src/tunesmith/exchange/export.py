@@ -11,7 +11,7 @@ from typing import Any
 from tunesmith.adapters.adapter import Adapter
 from tunesmith.adapters.files import read_adapter, write_adapter
 from tunesmith.catalog.card import Card
-from tunesmith.catalog.shelf import Shelf
+from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import ExchangeError
 from tunesmith.exchange.metadata import card_sidecar, training_metadata
@@ -127,12 +127,6 @@ def _check_layout(engine: Engine, layout: str, dtype: str, layouts: tuple[str, .
             f"{engine.facts.name} does not export {what} as {layout} in {dtype}",
             expected=f"{', '.join(layouts)} in {', '.join(BYTES)}",
         )
-
-
-def weights_path(folder: Path) -> Path:
-    """What to open of a checkpoint of kind "weights": the single file in it, or the folder itself."""
-    single = folder / "model.safetensors"
-    return single if single.is_file() else folder
 
 
 def size_of(path: Path) -> int:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from tunesmith.adapters.files import read_adapter
 from tunesmith.catalog.card import Card
-from tunesmith.catalog.shelf import Shelf
+from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.index import engine_named, engine_names
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import CatalogError
-from tunesmith.exchange.export import weights_path
 from tunesmith.exchange.importing import check_fits
 from tunesmith.generation.session import Attachment
 from tunesmith.recipe.schema import BaseSection

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import JobError
+from tunesmith.jobs.bases import named_bases
 from tunesmith.recipe.load import recipe_hash, to_yaml
 from tunesmith.recipe.paths import absolute_paths
 from tunesmith.recipe.schema import Recipe
@@ -153,7 +154,7 @@ def create_job(
     if kind not in KINDS:
         raise JobError(f"no kind of job is called {kind!r}", expected=f"one of {', '.join(KINDS)}")
     now = clock()
-    recipe = absolute_paths(recipe, Path.cwd())
+    recipe = named_bases(absolute_paths(recipe, Path.cwd()), home)
     name = recipe.output.name
     identity = id if id is not None else _fresh_id(name, now)
     if not _PLAIN_ID.fullmatch(identity):

@@ -12,6 +12,7 @@ from tunesmith.data.findings import Finding, examine
 from tunesmith.data.order import Order
 from tunesmith.engines.index import engine_named
 from tunesmith.engines.protocol import Base, Engine, Estimate, Machine, PhaseCost
+from tunesmith.jobs.bases import named_bases
 from tunesmith.jobs.forecast import ConceptShare, DiskForecast, Offer, PhaseForecast, Plan, Refusal, gib
 from tunesmith.jobs.items import Gathered, gather
 from tunesmith.jobs.machine import available_memory_bytes, read_machine, unmeasured_machine
@@ -38,6 +39,7 @@ def plan_recipe(
     """
     engine = engine_named(recipe.engine)
     check_engine(recipe, engine)
+    recipe = named_bases(recipe, home)
     base = engine.open(recipe.base)
     gathered = gather(recipe, engine, home=home, on_progress=on_progress)
     return make_plan(recipe, engine, base, gathered=gathered, machine=read_machine(home), home=home), gathered

@@ -15,9 +15,9 @@ from PIL import Image
 
 from tunesmith.catalog.card import Card
 from tunesmith.catalog.concepts import Concept, Concepts
-from tunesmith.catalog.shelf import Shelf
+from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.index import engine_named, recipe_facts
-from tunesmith.errors import DataError, JobError
+from tunesmith.errors import DataError, JobError, Stopped
 from tunesmith.executors.inline import InlineExecutor
 from tunesmith.jobs.folder import JobFolder, create_job
 from tunesmith.jobs.journal import read_events
@@ -186,6 +186,11 @@ def _train(stage: _Stage, name: str, overrides: Mapping[str, Any]) -> _Done:
     folder = create_job(stage.home, "train", recipe)
     code = stage.run_job(folder)
     status = read_status(folder)
+    if status.state in ("paused", "cancelled"):
+        raise Stopped(
+            f"the demo was stopped in its job {folder.id}; its state is saved",
+            do=f"finish that job with `tunesmith jobs resume {folder.id}`, or run the demo again from its start",
+        )
     if code != 0 or status.state != "completed":
         raise JobError(
             f"the demo's job {folder.id} is {status.state}: {status.reason}",
@@ -207,7 +212,6 @@ def _yaml(value: Any) -> str:
 
 
 def _weights(stage: _Stage, card: Card) -> Path:
-    from tunesmith.exchange.export import weights_path
 
     return weights_path(Shelf(stage.home).path(card))
 

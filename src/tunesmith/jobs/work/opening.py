@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.catalog.card import Card
-from tunesmith.catalog.shelf import Shelf
+from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.index import engine_named, recipe_facts
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import JobError, PlanRefused
-from tunesmith.exchange.export import weights_path
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.forecast import Plan, to_json
 from tunesmith.jobs.items import Gathered, gather
