@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith.data.item import Item
-from tunesmith.data.order import Order, permutation, split
+from tunesmith.data.order import Order, holdout_visits, permutation, split
 from tunesmith.errors import DataError
 
 
@@ -204,3 +204,8 @@ def test_whatever_the_dataset(shapes, prior_shapes, batch, fraction, seed):
         assert all(0 < len(found) <= batch for found in batches)
         assert Counter(at for found in batches for at in found if at < own) == dict.fromkeys(range(own), 1)
         assert all(len({made.shapes[at] for at in found}) == 1 for found in batches)
+
+
+@pytest.mark.parametrize(("items", "visits"), [(0, 0), (1, 16), (4, 64), (6, 60), (100, 100), (256, 256), (1000, 250)])
+def test_a_holdout_measurement_takes_a_bounded_number_of_visits(items: int, visits: int) -> None:
+    assert holdout_visits(items) == visits

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from training_run import Run, make_run, recipe_of
+from tunesmith.data.order import HOLDOUT_ITEMS
 from tunesmith.engines.protocol import Batch
 from tunesmith.numeric.rng import BatchRng
 from tunesmith.training.average import averaged
-from tunesmith.training.holdout import ITEMS, Holdout
+from tunesmith.training.holdout import Holdout
 
 
 def holdout(run: Run, **changes: Any) -> Holdout:
@@ -139,6 +140,6 @@ def test_captions_are_not_dropped(world: Path) -> None:
 
 def test_of_many_items_every_nth_is_measured(world: Path) -> None:
     run = make_run(world, recipe_of(world))
-    many = holdout(run, items=[run.items[0]] * (2 * ITEMS + 1))
-    assert len(many.chosen) == (2 * ITEMS + 1 + 2) // 3
+    many = holdout(run, items=[run.items[0]] * (2 * HOLDOUT_ITEMS + 1))
+    assert len(many.chosen) == (2 * HOLDOUT_ITEMS + 1 + 2) // 3
     assert many.repeats == 1

@@ -18,6 +18,27 @@ from math import ceil
 from tunesmith.data.item import Item
 from tunesmith.errors import DataError
 
+# One measurement of the held-out loss: what makes its curve smooth without taking long.
+HOLDOUT_VISITS = 64  # forward passes worth of items
+HOLDOUT_REPEATS = 16  # most visits of one item: more timesteps of the same picture add little
+HOLDOUT_ITEMS = 256  # most items measured; of more, every n-th is taken
+
+
+def holdout_stride(items: int) -> int:
+    """Every how many held-out items one is measured."""
+    return -(-items // HOLDOUT_ITEMS) or 1
+
+
+def holdout_repeats(measured: int) -> int:
+    """How often each of `measured` held-out items is visited in one measurement."""
+    return max(1, min(HOLDOUT_REPEATS, HOLDOUT_VISITS // max(1, measured)))
+
+
+def holdout_visits(items: int) -> int:
+    """Forward passes, counted in items, of one measurement where `items` are held out."""
+    measured = len(range(0, items, holdout_stride(items)))
+    return measured * holdout_repeats(measured)
+
 
 def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """(training, held out), by group, each in the order of `items`.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 
 from tunesmith.data.findings import Finding, examine
-from tunesmith.data.order import Order
+from tunesmith.data.order import Order, holdout_visits
 from tunesmith.engines.index import engine_named
 from tunesmith.engines.protocol import Base, Engine, Estimate, Machine, PhaseCost
 from tunesmith.jobs.bases import named_bases
@@ -19,7 +19,7 @@ from tunesmith.jobs.machine import available_memory_bytes, read_machine, unmeasu
 from tunesmith.jobs.offers import offers_for
 from tunesmith.jobs.refusals import check_engine, refused
 from tunesmith.recipe.schema import Recipe
-from tunesmith.training.components import settled, total_steps
+from tunesmith.training.components import settled, total_steps, validate_every_steps
 from tunesmith.weights.atomic import free_bytes
 
 # The newest two states and the best one stay, and one is being written.
@@ -72,7 +72,7 @@ def make_plan(
     estimate = engine.estimate(base, recipe, shapes, known)
     peak = peak_bytes(estimate)
     limit = memory_limit_bytes(recipe, machine)
-    phases = tuple(_phase(cost, machine) for cost in estimate.phases)
+    phases = tuple(_phase(_counted(cost, recipe, gathered), machine) for cost in estimate.phases)
     disk = _disk(recipe, estimate, steps, home)
 
     def estimate_with(changed: Recipe) -> Estimate:
@@ -180,6 +180,15 @@ def _device(recipe: Recipe, machine: Machine | None) -> str:
     if asked != "auto":
         return asked
     return machine.device.partition(":")[0] if machine is not None else "cpu"
+
+
+def _counted(cost: PhaseCost, recipe: Recipe, gathered: Gathered) -> PhaseCost:
+    """A validation's units as they will be: the engine sees only the items that train. One unit is one item."""
+    if cost.name != "validate":
+        return cost
+    steps = recipe.length.steps or 1
+    validations = 1 + ceil(steps / validate_every_steps(recipe, steps))  # also before the first step
+    return replace(cost, units=validations * holdout_visits(len(gathered.held_out)))
 
 
 def _phase(cost: PhaseCost, machine: Machine | None) -> PhaseForecast:

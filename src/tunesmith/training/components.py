@@ -9,6 +9,8 @@ from tunesmith.engines.protocol import EngineFacts, Stage
 from tunesmith.errors import PlanRefused
 from tunesmith.recipe.schema import LengthSection, Recipe
 
+USUAL_VALIDATIONS = 10
+
 
 def stage_of(facts: EngineFacts, recipe: Recipe) -> Stage:
     """The stage that the recipe trains. Raises PlanRefused where the engine lacks it or its method."""
@@ -60,6 +62,12 @@ def rates_of(facts: EngineFacts, recipe: Recipe) -> dict[str, float]:
 def settled(facts: EngineFacts, recipe: Recipe) -> Recipe:
     """The recipe with `method.components` spelt out, without those of rate 0. Settling twice changes nothing."""
     return replace(recipe, method=replace(recipe.method, components=tuple(rates_of(facts, recipe))))
+
+
+def validate_every_steps(recipe: Recipe, steps: int) -> int:
+    """Steps from one measurement of the held-out loss to the next: as asked, else about ten times in a run."""
+    asked = recipe.output.validate_every_steps
+    return asked if asked is not None else math.ceil(steps / USUAL_VALIDATIONS)
 
 
 def total_steps(length: LengthSection, batches_per_epoch: int) -> int:

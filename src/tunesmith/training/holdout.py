@@ -11,6 +11,7 @@ from statistics import fmean
 import torch
 
 from tunesmith.data.item import Item
+from tunesmith.data.order import holdout_repeats, holdout_stride
 from tunesmith.engines.protocol import Batch, Engine, Model
 from tunesmith.events import Validated
 from tunesmith.numeric.rng import BatchRng, ItemRng, generator
@@ -21,10 +22,6 @@ from tunesmith.training.device import Precision
 from tunesmith.training.failures import explained_memory
 from tunesmith.training.state import TrainState
 from tunesmith.training.step import autocast, on_device, seed_modules
-
-VISITS = 64  # forward passes worth of items that make a curve smooth
-REPEATS = 16  # most visits of one item: more timesteps of the same picture add little
-ITEMS = 256  # most items measured; of more, every n-th is taken
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,12 @@ class Holdout:
     @property
     def repeats(self) -> int:
         """Visits of one item."""
-        return max(1, min(REPEATS, VISITS // max(1, len(self.chosen))))
+        return holdout_repeats(len(self.chosen))
 
     @cached_property
     def chosen(self) -> tuple[Item, ...]:
         """The items measured."""
-        stride = -(-len(self.items) // ITEMS) or 1
-        return tuple(self.items[::stride])
+        return tuple(self.items[:: holdout_stride(len(self.items))])
 
     def measure(self, state: TrainState) -> Validated:
         """The mean loss of the held-out items at `state.step`; of the averaged weights where there are any.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 from tunesmith.events import StepDone
 from tunesmith.jobs.work.checkpoints import keep_best, register_step
@@ -11,10 +10,9 @@ from tunesmith.jobs.work.live import Live
 from tunesmith.jobs.work.previews import draw_previews
 from tunesmith.jobs.work.run import Run
 from tunesmith.recipe.load import recipe_hash
+from tunesmith.training.components import validate_every_steps
 from tunesmith.training.snapshot import retain, save_state
 from tunesmith.weights.atomic import reserve
-
-_USUAL_VALIDATIONS = 10
 
 
 @dataclass
@@ -76,8 +74,7 @@ class Keeper:
 
     @property
     def _validate_every(self) -> int:
-        asked = self.live.opened.recipe.output.validate_every_steps
-        return asked if asked is not None else ceil(self.live.steps / _USUAL_VALIDATIONS)
+        return validate_every_steps(self.live.opened.recipe, self.live.steps)
 
     def _validate(self) -> None:
         if self.live.holdout is None:
