@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import RecipeError
-from tunesmith.recipe.settings import Settings, home_folder, read_settings, write_setting
+from tunesmith.recipe.schema import BaseSection, Recipe, ResourceSection
+from tunesmith.recipe.settings import Settings, home_folder, read_settings, with_settings, write_setting
 
 
 def test_home_folder(tmp_path: Path) -> None:
@@ -118,3 +119,30 @@ def test_importing_recipes_loads_no_yaml_and_no_torch() -> None:
     )
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_settings_fill_in_what_a_recipe_leaves_open(tmp_path: Path) -> None:
+    (tmp_path / "sd15.safetensors").write_bytes(b"")
+    settings = Settings(
+        bases=(str(tmp_path / "none"), str(tmp_path)),
+        device="cuda",
+        threads=3,
+        allow_download=True,
+        cache_limit_bytes=5,
+    )
+    filled = with_settings(Recipe("toy", None, base=BaseSection(path="sd15.safetensors")), settings)
+    assert filled.base == BaseSection(path=str(tmp_path / "sd15.safetensors"), allow_download=True)
+    assert filled.resources == ResourceSection(device="cuda", threads=3, cache_limit_bytes=5)
+
+
+def test_a_recipes_own_words_win_over_settings(tmp_path: Path) -> None:
+    (tmp_path / "sd15.safetensors").write_bytes(b"")
+    there = tmp_path / "own.safetensors"
+    there.write_bytes(b"")
+    own = Recipe(
+        "toy",
+        None,
+        base=BaseSection(path=str(there)),
+        resources=ResourceSection(device="cpu", threads=1, cache_limit_bytes=7),
+    )
+    assert with_settings(own, Settings(bases=(str(tmp_path),), device="cuda", threads=3, cache_limit_bytes=5)) == own

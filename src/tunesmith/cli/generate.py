@@ -59,6 +59,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Generate with the active checkpoint, or the ones named, or the bare base."""
+    from tunesmith.recipe.settings import find_base
+
     here = surroundings_of(context)
     screen = Screen(as_json)
     given: dict[str, Any] = {
@@ -79,7 +81,7 @@ def generate(
         called = _apply_concept(here, concept, given)
         named = [called] if named is None and called else named
     given.update(_pairs(settings or []))
-    selection = _select(here, named, base=base, engine=engine)
+    selection = _select(here, named, base=find_base(base, standing), engine=engine)
     first = _request(selection.engine.facts.request, given)
     _say_what(screen, selection)
     source = "" if device else str(here.home / "settings.yaml")

@@ -33,11 +33,11 @@ def plan(
     """Say what a recipe will do before it does it: steps, views, memory, minutes, disk, findings."""
     from tunesmith.jobs.forecast import to_json, to_text
     from tunesmith.jobs.plan import check_refusals, plan_recipe
+    from tunesmith.recipe.settings import with_settings
 
     here = surroundings_of(context)
-    here.settings()  # what train would refuse is refused here
     home = here.home
-    recipe = requested_recipe(words, base_config, knobs)
+    recipe = with_settings(requested_recipe(words, base_config, knobs), here.settings())
     forecast, _ = plan_recipe(recipe, home)
     screen = Screen(as_json)
     screen.say(to_text(forecast))

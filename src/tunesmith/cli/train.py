@@ -43,6 +43,7 @@ def train(
     from tunesmith.jobs.folder import create_job
     from tunesmith.jobs.forecast import to_text
     from tunesmith.jobs.plan import refuse_or_pass
+    from tunesmith.recipe.settings import with_settings
 
     here = surroundings_of(context)
     settings = here.settings()
@@ -51,7 +52,7 @@ def train(
     executor_named(on)  # a name that is not one is refused before a job is made
     if resume is not None:
         return start(_resumed(here, resume, words, base_config, knobs), on, screen, detach=detach)
-    recipe = requested_recipe(words, base_config, knobs)
+    recipe = with_settings(requested_recipe(words, base_config, knobs), settings)
     screen.say(to_text(refuse_or_pass(recipe, here.home)))
     return start(create_job(here.home, "train", recipe), on, screen, detach=detach)
 

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.document import Node, plain_scalar
 from tunesmith.recipe.knobs import Knob, knob, knobs_of
 from tunesmith.recipe.reader import read_file, read_text
+from tunesmith.recipe.schema import Recipe, ResourceSection
 from tunesmith.recipe.values import value_of
 
 FILE = "settings.yaml"
@@ -46,6 +47,36 @@ def home_folder(environ: Mapping[str, str]) -> Path:
 def read_settings(home: Path) -> Settings:
     """The settings of `home`; defaults where there is no file. Raises RecipeError naming file, line and key."""
     return _settings(_document(home))
+
+
+def with_settings(recipe: Recipe, settings: Settings) -> Recipe:
+    """The recipe with what it left open filled in: device, threads, cache limit, downloads, and bases by file name."""
+    base, resources = recipe.base, recipe.resources
+    usual = ResourceSection()
+    return replace(
+        recipe,
+        base=replace(
+            base,
+            path=find_base(base.path, settings),
+            allow_download=base.allow_download or settings.allow_download,
+        ),
+        resources=replace(
+            resources,
+            device=settings.device if resources.device == usual.device else resources.device,
+            threads=settings.threads if resources.threads is None else resources.threads,
+            cache_limit_bytes=settings.cache_limit_bytes
+            if resources.cache_limit_bytes == usual.cache_limit_bytes
+            else resources.cache_limit_bytes,
+        ),
+    )
+
+
+def find_base(path: str | None, settings: Settings) -> str | None:
+    """`path`, or the file of that name in one of the folders of `settings.bases` where there is none here."""
+    if path is None or Path(path).expanduser().exists():
+        return path
+    places = (Path(folder).expanduser() / path for folder in settings.bases)
+    return next((str(place) for place in places if place.exists()), path)
 
 
 def check_device(name: str, place: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunesmith.errors import NonFinite, Stopped
+from tunesmith.errors import DeviceError, NonFinite, Stopped
 from tunesmith.events import StepDone
 from tunesmith.jobs.records import Resumed
 from tunesmith.jobs.work.encoding import fill_cache
@@ -71,7 +71,7 @@ def restore(run: Run, live: Live) -> Live:
 
 
 def train_live(run: Run, live: Live) -> None:
-    """Steps until the end. Raises Stopped with the state saved, NonFinite with the last good state saved."""
+    """Steps until the end. Raises Stopped with the state saved, NonFinite and DeviceError with the last good one."""
     recipe = live.opened.settled
     step = make_step(live.opened.engine, live.model, recipe=recipe, precision=live.precision, steps=live.steps)
     keeper = Keeper(run, live)
@@ -89,7 +89,7 @@ def train_live(run: Run, live: Live) -> None:
             run.emit(event)
             if isinstance(event, StepDone):
                 keeper.after_step(event)
-    except NonFinite:
+    except (NonFinite, DeviceError):
         keeper.save_if_good()
         raise
     if live.state.step < live.steps:
