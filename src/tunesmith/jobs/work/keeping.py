@@ -27,6 +27,7 @@ class Keeper:
 
     def begin(self) -> None:
         """Measure the start of a fresh run; a resumed one has that already."""
+        self._retain()  # what a kill between saving and this kept an earlier attempt from doing
         self._saved_seconds = self.run.clock()
         if self.live.fresh:
             self._validate()
@@ -63,9 +64,12 @@ class Keeper:
             recipe_hash=recipe_hash(opened.recipe),
         )
         self.run.emit(saved)
-        best = self.run.status.best
-        retain(states, newest=2, best=best.step if best is not None else None)
+        self._retain()
         self._saved_step, self._saved_seconds = saved.step, self.run.clock()
+
+    def _retain(self) -> None:
+        best = self.run.status.best
+        retain(self.run.folder.states, newest=2, best=best.step if best is not None else None)
 
     def save_if_good(self) -> None:
         """After a NaN: keep the state rolled back to, unless it is bad as well and older files are all there is."""
