@@ -18,7 +18,8 @@ from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_sh
 from tunesmith.recipe.schema import MethodSection, Recipe
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-PROCESS_BYTES = 520 << 20  # Python, torch, diffusers, transformers and peft, loaded
+PROCESS_BYTES = 425 << 20  # Python, torch, diffusers, transformers and peft, loaded
+STEPPING_BYTES = 95 << 20  # what autograd, the optimiser and the kernels keep for themselves once steps run
 # Numbers kept for the backward pass per number that a layer passes on, and temporary memory in copies of the largest
 # layer output: by how the stage trains.
 KEPT = {"adapter": 3.1, "full": 2.0, "autoencoder": 2.9, "checkpointed": 0.6}
@@ -39,12 +40,13 @@ def estimate(base: Base, recipe: Recipe, shapes: Mapping[str, int], machine: Mac
     kept = _optimiser_bytes(recipe, trainable)
     loaded = _loaded_bytes(base, recipe, dtype, machine)
     own = 4 * trainable if recipe.method.name in ("lora", "dora") else 0
+    stepping = loaded + kept + STEPPING_BYTES
     phases = (
         _encode_phase(base, recipe, shapes),
         PhaseCost("load", loaded + own + 4 * _largest_tensor(base), {}, 1, dtype),
-        *_train_phases(base, recipe, shapes, dtype, loaded + kept),
-        *_preview_phase(base, recipe, dtype, loaded + kept),
-        PhaseCost("save", loaded + kept + _checkpoint_bytes(recipe, trainable), {}, 1),
+        *_train_phases(base, recipe, shapes, dtype, stepping),
+        *_preview_phase(base, recipe, dtype, stepping),
+        PhaseCost("save", stepping + _checkpoint_bytes(recipe, trainable), {}, 1),
     )
     return Estimate(
         phases=phases,
