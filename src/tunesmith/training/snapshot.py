@@ -58,7 +58,13 @@ def save_state(
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     state.last_file = final
-    return StateSaved(state.step, str(final), sum(path.stat().st_size for path in final.iterdir()))
+    return state_saved(final)
+
+
+def state_saved(folder: Path) -> StateSaved:
+    """What there is to say of a whole state on disk."""
+    step = int(folder.name.removeprefix("step-"))
+    return StateSaved(step, str(folder), sum(path.stat().st_size for path in folder.iterdir()))
 
 
 def load_state(

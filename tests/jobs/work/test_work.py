@@ -361,6 +361,23 @@ def test_a_damaged_state_is_passed_over_and_none_whole_is_refused(
     assert "damaged" in read_status(job).reason
 
 
+def test_a_kill_before_a_state_is_told_leaves_no_gap(
+    world: World, calm: JobFolder, tmp_path: Path, at_step: Any
+) -> None:
+    job = world.job(tmp_path)
+    at_step(6, lambda: request(job, "stop"))
+    assert work(job.path) == 130
+    journal = job.events_file.read_bytes()
+    # The last line of that kind is of step 6, whose state is in place.
+    job.events_file.write_bytes(journal[: journal.rindex(b"\n", 0, journal.rindex(b'"kind": "state_saved"')) + 1])
+    job.status_file.unlink()
+    assert work(job.path) == 0
+    told = [[line["step"] for line in read_events(one) if line["kind"] == "state_saved"] for one in (job, calm)]
+    assert told == [[3, 6, 9, 12]] * 2
+    assert final_state(job) == final_state(calm)
+    assert losses(job) == losses(calm)
+
+
 def test_the_best_checkpoint_is_kept_beside_the_last(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

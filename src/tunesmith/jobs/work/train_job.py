@@ -16,7 +16,7 @@ from tunesmith.jobs.work.results import export_results, register_results
 from tunesmith.jobs.work.run import Run
 from tunesmith.training.device import choose_device, choose_precision, environment_record, set_threads
 from tunesmith.training.loop import Until, train
-from tunesmith.training.snapshot import load_state, newest_state
+from tunesmith.training.snapshot import load_state, newest_state, state_saved
 from tunesmith.training.step import make_step
 
 
@@ -64,6 +64,8 @@ def restore(run: Run, live: Live) -> Live:
         threads_asked=live.opened.recipe.resources.threads,
     )
     run.emit(Resumed(live.state.step, notes))
+    if run.status.saved_step != live.state.step:  # killed after the state was in place and before it was told
+        run.emit(state_saved(newest))
     for note in notes:
         run.warn(note)
     # Threads may have been set back to what the state was made with.
