@@ -121,12 +121,13 @@ def more_steps(job: JobFolder, count: int) -> Trigger:
 
 def state_half_written(job: JobFolder) -> bool:
     """A state is being written aside at this moment."""
-    return any(any(folder.iterdir()) for folder in job.states.glob(".step-*"))
+    return any(_names(job.states / name) for name in _names(job.states) if name.startswith(".step-"))
 
 
 def checkpoint_half_made(job: JobFolder) -> bool:
     """A checkpoint is being put together."""
-    return any(job.work.glob("register-*"))
+    # Listed, not globbed: an attempt that begins makes the folder anew, and it may be gone at this moment.
+    return any(name.startswith("register-") for name in _names(job.work))
 
 
 def more_encoded(job: JobFolder, count: int) -> Trigger:
@@ -146,8 +147,18 @@ def moments(job: JobFolder, seed: int, whole_bytes: int) -> Iterator[tuple[str, 
         yield "some steps", more_steps(job, draw.randrange(1, 6))
 
 
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
 def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else 0
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _steps(job: JobFolder) -> int:
@@ -155,4 +166,4 @@ def _steps(job: JobFolder) -> int:
 
 
 def _entries(cache: Path) -> int:
-    return sum(1 for _ in cache.rglob("*.safetensors")) if cache.is_dir() else 0
+    return sum(name.endswith(".safetensors") for _, _, names in os.walk(cache) for name in names)

@@ -154,6 +154,10 @@ def test_retain_keeps_the_newest_and_the_best(run: Run, tmp_path: Path) -> None:
     assert names(tmp_path) == [f"step-{step:08d}" for step in (2, 4, 5)]
     assert retain(tmp_path, newest=2, best=None) == (tmp_path / "step-00000002",)
     assert retain(tmp_path / "none") == ()
+    # A kill within an earlier thinning out leaves a folder half deleted; nothing may ever be saved again to clear it.
+    (tmp_path / ".step-00000001.4711.partial").mkdir()
+    assert retain(tmp_path) == ()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_saving_a_step_twice_keeps_the_first(run: Run, tmp_path: Path) -> None:

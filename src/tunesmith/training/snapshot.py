@@ -46,7 +46,6 @@ def save_state(
         aside = states_folder / f".{final.name}.{os.getpid()}.partial"
         try:
             with explained(final):
-                _put_back(states_folder)
                 _clear(states_folder)
                 aside.mkdir(parents=True)
                 write_safetensors(aside / TENSORS, _tensors(state))
@@ -148,7 +147,9 @@ def describe_state(folder: Path) -> dict[str, Any]:
 
 
 def retain(states_folder: Path, *, newest: int = 2, best: int | None = None) -> tuple[Path, ...]:
-    """Keep the `newest` states and that of step `best`; delete the others and return them."""
+    """Keep the `newest` states and that of step `best`; delete the others, and what killed processes left half-written
+    or half-deleted. Returns the states that are gone."""
+    _clear(states_folder)
     found = _states(states_folder)
     kept = {*found[-newest:], *(path for path in found if _step_of(path) == best)}
     gone = tuple(path for path in found if path not in kept)
@@ -186,7 +187,8 @@ def _set_aside(damaged: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what killed processes left half-written; only the holder of the job's lock writes here."""
+    """Remove what killed processes left; only the holder of the job's lock writes here."""
+    _put_back(folder)
     if folder.is_dir():
         for path in folder.glob(".step-*"):
             shutil.rmtree(path, ignore_errors=True)
