@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tiny_sd import write_single_file
+from tunesmith.catalog.shelf import Shelf
 
 
 def leftovers(home: Path) -> list[Path]:
@@ -282,7 +283,8 @@ def test_ctrl_c_saves_the_state_and_ends_with_130(workshop, home: Path, on: str,
     rest, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "Traceback" not in rest + errors
-    assert errors.splitlines()[-1].startswith("error: ")
+    assert "stopped by SIGINT" in errors.splitlines()[-1] or "paused on request" in errors.splitlines()[-1]
+    assert "error" not in errors  # it was asked for
     (job,) = tunesmith("jobs", "list", "--json").document
     assert job["status"]["state"] == "paused"
     assert job["status"]["saved_step"] == job["status"]["step"] > 0
@@ -336,3 +338,52 @@ def test_a_job_that_takes_long_is_not_waited_for(tunesmith, workshop) -> None:
     while tunesmith("jobs", "list", "--json").document[0]["status"]["state"] in ("queued", "running"):
         assert time.monotonic() < deadline
     assert tunesmith("jobs", "list", "--json").document[0]["status"]["state"] == "cancelled"
+
+
+def test_generate_never_writes_over_a_picture(tunesmith, workshop, tmp_path: Path) -> None:
+    words = ("generate", "--base", workshop.base, "--engine", "test_pictures", "--prompt", "a cat", "--seed", 4)
+    for name in ("a-cat-4.png", "a-cat-4-2.png", "a-cat-4-3.png"):
+        assert tunesmith(*words, "--out", tmp_path / "drawn").code == 0
+        assert (tmp_path / "drawn" / name).is_file()
+    one = tmp_path / "one.png"
+    one.write_text("mine")
+    ran = tunesmith(*words, "--out", one)
+    assert ran.code == 2
+    assert f"{one} is there already. Choose another name, or replace it with --force." in ran.error
+    assert one.read_text() == "mine"
+    assert tunesmith(*words, "--out", one, "--force").code == 0
+    assert one.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_verify_takes_a_typo_for_a_typo(tunesmith, workshop, home: Path, tmp_path: Path) -> None:
+    ran = tunesmith("train", workshop.recipe, "length.steps=2")
+    assert ran.code == 0, ran.error
+    name = Shelf(home).list()[0].id
+    ran = tunesmith("checkpoints", "verify", name, tmp_path / "zipo.safetensors")
+    assert ran.code == 2
+    assert "zipo.safetensors does not exist" in ran.error
+    assert "eport this" not in ran.error
+
+
+def test_a_size_the_base_cannot_take_is_refused_by_the_plan(tunesmith, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(3):
+        Image.new("RGB", (40, 40), (80 * index, 0, 0)).save(pictures / f"{index}.png")
+    base = write_single_file(tmp_path / "base.safetensors")
+    ran = tunesmith("plan", "--data", pictures, "--base", base, "--steps", 3, "--name", "x", "--resolution", 33)
+    assert ran.code == 2
+    assert "engine.resolution is 33 pixels. Expected a multiple of" in ran.error
+
+
+def test_a_base_in_the_making_is_no_base_for_an_adapter(tunesmith, tmp_path: Path, home: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(3):
+        Image.new("RGB", (40, 40), (80 * index, 0, 0)).save(pictures / f"{index}.png")
+    words = ("--data", pictures, "--steps", 1, "--resolution", 32, "--on", "inline")
+    made = ("--method", "scratch", "--stage", "autoencoder", "--architecture", "tiny32", "--name", "half")
+    assert tunesmith("train", *words, *made).code == 0
+    ran = tunesmith("train", *words, "--base", "half", "--name", "lora")
+    assert ran.code == 2
+    assert "has no denoiser and no text_encoder yet" in ran.error

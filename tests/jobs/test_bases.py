@@ -7,6 +7,7 @@ import pytest
 
 from tunesmith.catalog.card import Card
 from tunesmith.catalog.shelf import Shelf
+from tunesmith.errors import CatalogError
 from tunesmith.jobs.bases import named_bases
 from tunesmith.recipe.schema import BaseSection, Recipe
 
@@ -33,10 +34,20 @@ def test_full_weights_are_a_base_by_name_and_by_id(recipe: Recipe, tmp_path: Pat
     assert found.parts == {"autoencoder": place}
 
 
-def test_an_adapter_and_an_unknown_name_stay_as_they_are(recipe: Recipe, tmp_path: Path) -> None:
-    shelved(tmp_path, "adapter", "peter")
-    assert on(recipe, tmp_path, "peter").path == "peter"
+def test_an_unknown_name_stays_as_it_is(recipe: Recipe, tmp_path: Path) -> None:
     assert on(recipe, tmp_path, "nobody").path == "nobody"
+    shelved(tmp_path, "weights", "demo-world")
+    for name in ("nobody", "starter", "someone/demo-worl", "folder/demo-worl"):
+        assert on(recipe, tmp_path, name).path == name
+
+
+def test_an_adapter_and_a_misspelt_name_are_told(recipe: Recipe, tmp_path: Path) -> None:
+    shelved(tmp_path / "one", "adapter", "peter")
+    with pytest.raises(CatalogError, match=r"peter is an adapter, which is no base. .*Name a file or a folder"):
+        on(recipe, tmp_path / "one", "peter")
+    shelved(tmp_path / "two", "weights", "demo-world")
+    with pytest.raises(CatalogError, match=r"no base is called 'demo-worl'. Did you mean 'demo-world'"):
+        on(recipe, tmp_path / "two", "demo-worl")
 
 
 def test_a_file_of_that_name_comes_first(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

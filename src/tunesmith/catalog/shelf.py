@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +91,25 @@ class Shelf:
     def path(self, card: Card) -> Path:
         """The checkpoint's folder."""
         return self.folder / card.id
+
+    def base_path(self, name: str, engine: str | None = None) -> str:
+        """What to open for a base called `name`: a path as it is, else full weights of the catalog by id or name.
+
+        Of several checkpoints of one name the newest. Other names stay (a hub id, `starter`). Raises CatalogError for
+        the name of an adapter, and where a name of the catalog is near.
+        """
+        if Path(name).expanduser().exists():
+            return name
+        cards = self.list(engine)
+        for card in cards:  # newest first
+            if card.kind == "weights" and name in (card.id, card.name):
+                return str(weights_path(self.path(card)))
+        if any(name in (card.id, card.name) for card in cards):
+            raise CatalogError(f"{name} is an adapter, which is no base", expected="full weights", do=_bases(cards))
+        near = difflib.get_close_matches(name, [card.name for card in cards if card.kind == "weights"], n=1, cutoff=0.7)
+        if near and len(Path(name).parts) == 1:
+            raise CatalogError(f"no base is called {name!r}", do=f"did you mean {near[0]!r}?")
+        return name
 
     def activate(self, id_or_name: str) -> Card:
         """Make a checkpoint the one its engine uses unless told otherwise."""
@@ -232,3 +251,9 @@ def weights_path(folder: Path) -> Path:
     """What to open of a checkpoint of kind "weights": the single file in it, or the folder itself."""
     single = folder / "model.safetensors"
     return single if single.is_file() else folder
+
+
+def _bases(cards: Sequence[Card]) -> str:
+    """What of the catalog can be named as a base."""
+    names = list(dict.fromkeys(card.name for card in cards if card.kind == "weights"))
+    return f"name {' or '.join(names[:4])}, or a file" if names else "name a file or a folder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,7 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
         screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
     if not findings:
         screen.say("nothing to complain about")
-    screen.next_steps(f"tunesmith train --data {folders[0]} --base BASE --name NAME --steps 1200")
+    screen.next_steps(f"tunesmith train --data {quote(str(folders[0]))} --base BASE --name NAME --steps 1200")
 
 
 def _said_once(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -74,7 +75,7 @@ def show(folders: Folders, as_json: AsJson = False) -> None:
     counts = Counter(item.concept or "no concept" for item in reading.items)
     screen.say("", *(f"{name}: {count} items" for name, count in counts.items()))
     screen.say(*(f"note: {note}" for note in reading.notes), f"dataset hash {_hash(reading)[:16]}")
-    screen.next_steps(f"tunesmith dataset check {folders[0]}")
+    screen.next_steps(f"tunesmith dataset check {quote(str(folders[0]))}")
 
 
 @group.command("split")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from tunesmith.cli.screen import Screen, human_bytes
 
 if TYPE_CHECKING:
     from tunesmith.catalog.card import Card
+    from tunesmith.catalog.shelf import Shelf
     from tunesmith.engines.protocol import Base, Engine
 
 group = typer.Typer()
@@ -40,8 +42,9 @@ def import_file(
     from tunesmith.recipe.schema import BaseSection
 
     chosen = engine_named(engine or engine_names()[0])
-    opened = chosen.open(BaseSection(path=base)) if base else None
-    card = import_adapter(path, chosen, shelf=shelf_of(context), base=opened, name=name)
+    shelf = shelf_of(context)
+    opened = chosen.open(BaseSection(path=shelf.base_path(base))) if base else None
+    card = import_adapter(path, chosen, shelf=shelf, base=opened, name=name)
     screen = Screen(as_json)
     if as_json:
         screen.document(card)
@@ -67,7 +70,7 @@ def export(
 
     shelf = shelf_of(context)
     card = shelf.get(checkpoint)
-    engine, opened = _engine_and_base(card, base)
+    engine, opened = _engine_and_base(card, base, shelf)
     known = engine.layouts.adapter_layouts if card.kind == "adapter" else engine.layouts.weight_layouts
     chosen = layout or known[0]
     folders = chosen == "peft" or (card.kind == "weights" and chosen != "single_file")
@@ -104,9 +107,16 @@ def verify(
     card = shelf.get(checkpoint)
     if card.kind != "adapter":
         raise ExchangeError(f"{card.id} holds full weights", expected="an adapter", do="compare it with `generate`")
-    engine, opened = _engine_and_base(card, base)
+    engine, opened = _engine_and_base(card, base, shelf)
     adapter = read_adapter(shelf.path(card), engine.layouts, opened)
-    proof = verify_adapter(path, engine, base=opened, adapter=adapter)
+    if not path.exists():
+        raise ExchangeError(f"{path} does not exist", expected="a file or folder that was exported")
+    try:
+        proof = verify_adapter(path, engine, base=opened, adapter=adapter)
+    except ExchangeError as error:
+        # Here it may well be another checkpoint's file; only a fresh export is worth a report.
+        do = f"export it again with `tunesmith checkpoints export {card.id}`, or name the checkpoint it was made from"
+        raise ExchangeError(error.found, expected=error.expected, do=do) from error
     screen = Screen(as_json)
     if as_json:
         screen.document(proof)
@@ -134,7 +144,7 @@ def merge(
     shelf = shelf_of(context)
     named = [named_weight(text) for text in checkpoints]
     cards = [(shelf.get(name), weight) for name, weight in named]
-    engine, opened = _engine_and_base(cards[0][0], base)
+    engine, opened = _engine_and_base(cards[0][0], base, shelf)
     check_target(out, opened, replace=force)
     adapters = [(read_adapter(shelf.path(card), engine.layouts, opened), weight) for card, weight in cards]
     written = merge_adapters(
@@ -150,12 +160,12 @@ def merge(
         screen.document({"path": written, "checkpoints": [{"id": card.id, "weight": weight} for card, weight in cards]})
         return
     screen.say(f"wrote {written}")
-    screen.next_steps(f"tunesmith generate --base {written} --no-adapter --prompt '…'")
+    screen.next_steps(f"tunesmith generate --base {quote(str(written))} --no-adapter --prompt '…'")
 
 
-def _engine_and_base(card: Card, base: str | None) -> tuple[Engine, Base]:
+def _engine_and_base(card: Card, base: str | None, shelf: Shelf) -> tuple[Engine, Base]:
     from tunesmith.engines.index import engine_named
     from tunesmith.exchange.selection import base_of
 
     engine = engine_named(card.engine)
-    return engine, engine.open(base_of(card, base))
+    return engine, engine.open(base_of(card, shelf.base_path(base) if base else None))

@@ -50,6 +50,9 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     "resources.threads": ("--threads",),
 }
 
+# A knob of some engines that people look for among the flags of all.
+_RESOLUTION = "engine__resolution"
+
 
 @cache
 def shared_knobs() -> Mapping[str, Knob]:
@@ -69,6 +72,12 @@ def with_knob_flags(function: Function) -> Function:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(knob))
         for name, knob in shared_knobs().items()
     ]
+    side = typer.Option("--resolution", metavar="N", help="side of the pictures in pixels (engine.resolution)")
+    flags.append(
+        inspect.Parameter(
+            _RESOLUTION, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, side]
+        )
+    )
     # Typer reads the signature; assigning it is how `inspect` lets a function state another one.
     function.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
     return function
@@ -78,6 +87,9 @@ def overrides_from(values: Mapping[str, Any]) -> tuple[str, ...]:
     """The flags that were given, as `section.knob=value` overrides."""
     found = []
     for name, value in values.items():
+        if name == _RESOLUTION:
+            found += [f"engine.resolution={value}"] if value is not None else []
+            continue
         knob = shared_knobs()[name]
         if value is not None and value != []:
             found.append(f"{knob.path}={_written(knob, value)}")

@@ -56,6 +56,7 @@ def generate(
         str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="precision of the weights")
     ] = None,
     out: Annotated[Path, typer.Option(help="a folder, or a .png file for one picture")] = Path("generated"),
+    force: Annotated[bool, typer.Option("--force", help="replace the file that --out names")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate with the active checkpoint, or the ones named, or the bare base."""
@@ -74,7 +75,7 @@ def generate(
         "height": height,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    _check_out(out, count)
+    _check_out(out, count, force=force)
     standing = here.settings()
     named: list[str] | None = [] if no_adapter else checkpoint
     if concept is not None:
@@ -118,11 +119,13 @@ def _say_what(screen: Screen, selection: Selection) -> None:
         screen.say("no checkpoint: the bare base")
 
 
-def _check_out(out: Path, count: int) -> None:
+def _check_out(out: Path, count: int, *, force: bool) -> None:
     """Refuse a place that cannot be written before anything is loaded."""
     one_file = out.suffix.lower() == ".png"
     if one_file and count > 1:
         raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
+    if one_file and out.is_file() and not force:
+        raise RecipeError(f"{out} is there already", do="choose another name, or replace it with --force")
     if one_file and out.is_dir():
         raise RecipeError(f"--out {out} is a folder", expected="a .png file, or a folder without that ending")
     folders = out.parents if one_file else (out, *out.parents)
@@ -168,12 +171,22 @@ def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
     from tunesmith.engines.protocol import Media
     from tunesmith.generation.pictures import save_png
 
-    path = out if out.suffix.lower() == ".png" else out / f"{_slug(request.prompt)}-{request.seed}.png"
+    one_file = out.suffix.lower() == ".png"
+    path = out if one_file else _free(out / f"{_slug(request.prompt)}-{request.seed}.png")
     for event in session.generate(request):
         if isinstance(event, Media):
             save_png(event, path)
     screen.say(f"wrote {path}")
     return path
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first of `NAME-2.png`, `NAME-3.png` … that nothing has."""
+    number, found = 2, path
+    while found.exists():
+        found = path.with_stem(f"{path.stem}-{number}")
+        number += 1
+    return found
 
 
 def _request(section: type, given: Mapping[str, str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -54,7 +55,9 @@ def new(
     write_text(out, commented_yaml(recipe))
     screen = Screen()
     screen.say(f"wrote {out}")
-    screen.next_steps(f"edit {out}: data.paths, base.path and output.name at least", f"tunesmith plan {out}")
+    left = [path for path in _BLANKS if path in ("data.paths", "base.path", "output.name") and path not in known]
+    edit = [f"edit {out}: {', '.join(left)} at least"] if left else []
+    screen.next_steps(*edit, f"tunesmith plan {quote(str(out))}")
 
 
 @group.command()

@@ -91,7 +91,9 @@ def conclude(folder: JobFolder, exit_code: int | None, screen: Screen) -> int:
     if screen.as_json:
         screen.document({"job": folder.id, "folder": folder.path, "status": to_json(status)})
     code = exit_code if exit_code is not None else (0 if status.state == "completed" else 1)
-    if code != 0:
+    if status.state in ("paused", "cancelled"):
+        sys.stderr.write(f"{folder.id}: {status.reason or status.state}\n")
+    elif code != 0:
         sys.stderr.write(f"error: {folder.id} {status.state}: {status.reason or 'its log may say why'}\n")
     suggest(folder, status, screen)
     return code

@@ -101,7 +101,7 @@ def base_of(card: Card, base: str | None = None) -> BaseSection:
 
 def _base_section(shelf: Shelf, cards: dict[str, Card], base: str | None) -> BaseSection:
     if base is not None:
-        return BaseSection(path=base)
+        return BaseSection(path=shelf.base_path(base))
     whole = [card for card in cards.values() if card.kind == "weights"]
     if len(whole) > 1:
         raise CatalogError(f"{whole[0].id} and {whole[1].id} are both full weights", expected="one of them at a time")

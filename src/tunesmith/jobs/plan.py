@@ -80,7 +80,6 @@ def make_plan(
 
     offers = offers_for(recipe, estimate_with, peak_bytes=peak, limit_bytes=limit) if peak > limit // 2 else ()
     epochs = steps * recipe.length.accumulation / order.batches_per_epoch
-    repeats = [item.repeats for item in gathered.own]
     findings = examine(
         gathered.every,
         engine.facts,
@@ -106,7 +105,7 @@ def make_plan(
         batches_per_epoch=order.batches_per_epoch,
         batch_items=recipe.length.batch_items,
         accumulation=recipe.length.accumulation,
-        views_per_item=(min(repeats) * epochs, max(repeats) * epochs),
+        views_per_item=_views(gathered, epochs),
         total_parameters=estimate.total_parameters,
         trainable_parameters=estimate.trainable_parameters,
         device=known.device,
@@ -117,6 +116,7 @@ def make_plan(
         disk=disk,
         findings=findings,
         refusals=(
+            *_base_refusals(engine, base, recipe),
             *_data_refusals(engine, gathered, findings),
             *_memory_refusals(peak, limit, offers),
             *_disk_refusals(disk),
@@ -240,6 +240,25 @@ def _prior_items(recipe: Recipe, gathered: Gathered) -> int:
     if recipe.data.prior == "generated" and not gathered.prior:
         return recipe.data.prior_items
     return len(gathered.prior)
+
+
+def _views(gathered: Gathered, epochs: float) -> tuple[float, float]:
+    """How often the least and the most repeated item is visited."""
+    repeats = [item.repeats for item in gathered.own]
+    return min(repeats) * epochs, max(repeats) * epochs
+
+
+def _base_refusals(engine: Engine, base: Base, recipe: Recipe) -> tuple[Refusal, ...]:
+    """A base whose parts have no weights yet can only be trained on from scratch. Raises RecipeError for a size that
+    the base cannot take."""
+    engine.encoders(base, recipe)
+    absent = [role for role, part in base.parts.items() if part.path is None]
+    needed = recipe.method.components if recipe.method.name == "full" else absent
+    missing = [role for role in absent if role in needed]
+    if not missing or recipe.method.name == "scratch":
+        return ()
+    reason = f"{base.source} has no {' and no '.join(missing)} yet: nothing was trained there"
+    return (Refusal(reason, "train that first (method scratch, this one in base.parts), or name a whole base"),)
 
 
 def _data_refusals(engine: Engine, gathered: Gathered, findings: tuple[Finding, ...]) -> tuple[Refusal, ...]:

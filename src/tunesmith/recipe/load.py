@@ -184,6 +184,7 @@ def _every_path(own: Sequence[Knob]) -> list[str]:
 
 # What other trainers call these knobs.
 _SYNONYMS = {
+    "resolution": "engine.resolution",
     "lr": "optimiser.rate",
     "learning_rate": "optimiser.rate",
     "unet_lr": "optimiser.rates.denoiser",

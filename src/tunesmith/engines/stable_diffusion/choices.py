@@ -132,7 +132,7 @@ def _check_size(base: Base, recipe: Recipe) -> None:
     for name, side in sides.items():
         if side % factor:
             raise RecipeError(
-                f"engine.{name} is {side} pixels",
+                f"engine.{name if getattr(chosen, name) is not None else 'resolution'} is {side} pixels",
                 expected=f"a multiple of {factor}, as the base's autoencoder needs",
                 do=f"set it to {max(factor, round(side / factor) * factor)}",
             )

@@ -13,6 +13,7 @@ from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.index import engine_named, recipe_facts
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import JobError, PlanRefused
+from tunesmith.jobs.bases import named_bases
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.forecast import Plan, to_json
 from tunesmith.jobs.items import Gathered, gather
@@ -52,7 +53,7 @@ def open_recipe(recipe: Recipe, home: Path, *, generated: Path | None = None) ->
     """Read and plan what a recipe names; refusals are raised. `generated` holds prior items the base drew."""
     engine = engine_named(recipe.engine)
     check_engine(recipe, engine)
-    parent, init_adapter, recipe = _initial(recipe, home)
+    parent, init_adapter, recipe = _initial(named_bases(recipe, home), home)
     base = engine.open(recipe.base)
     gathered = gather(recipe, engine, home=home, generated=generated)
     plan = make_plan(recipe, engine, base, gathered=gathered, machine=read_machine(home), home=home)

@@ -13,6 +13,7 @@ from types import FrameType
 from tunesmith.jobs.control import Request, take_requests
 from tunesmith.jobs.folder import JobFolder
 
+_OVER = "the time given by length.max_minutes is over; `tunesmith train -r JOB length.max_minutes=null` lifts it"
 _LOOK_EVERY_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,7 +46,7 @@ class Stops:
             for request in take_requests(self.folder):
                 self._take(request)
         if self.stop is None and self.deadline_seconds is not None and now >= self.deadline_seconds:
-            self.stop = Stop("paused", "the time given by length.max_minutes is over", 0)
+            self.stop = Stop("paused", _OVER, 0)
         return self.stop is not None
 
     def pending(self) -> list[Request]:
