@@ -253,3 +253,24 @@ def test_two_processes_at_once(shelf: Shelf, tmp_path: Path) -> None:
     assert [process.returncode for process in running] == [0, 0]
     assert len(set(ids)) == 10
     assert {entry.id for entry in shelf.list()} == set(ids)
+
+
+def test_a_base_that_others_stand_on_is_kept(shelf: Shelf, tmp_path: Path) -> None:
+    base = shelf.put(card("world", kind="weights"), finished(tmp_path / "a"))
+    file = shelf.path(base) / "model.safetensors"
+    on_it = shelf.put(card("one", base={"path": str(file)}), finished(tmp_path / "b"))
+    by_part = shelf.put(card("two", base={"parts": {"autoencoder": str(file)}}), finished(tmp_path / "c"))
+    with pytest.raises(CatalogError, match=f"is the base of .*{on_it.id}"):
+        shelf.delete(base.id)
+    shelf.delete(on_it.id)
+    with pytest.raises(CatalogError, match=by_part.id):
+        shelf.delete(base.id)
+    shelf.delete(by_part.id)
+    assert shelf.delete(base.id) == base
+
+
+def test_only_a_whole_name_deletes(shelf: Shelf, tmp_path: Path) -> None:
+    kept = shelf.put(card(), finished(tmp_path / "a"))
+    with pytest.raises(CatalogError, match="only the beginning of"):
+        shelf.delete(kept.id[:-2])
+    assert shelf.list() == (kept,)

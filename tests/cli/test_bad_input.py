@@ -387,3 +387,79 @@ def test_a_base_in_the_making_is_no_base_for_an_adapter(tunesmith, tmp_path: Pat
     ran = tunesmith("train", *words, "--base", "half", "--name", "lora")
     assert ran.code == 2
     assert "has no denoiser and no text_encoder yet" in ran.error
+
+
+def test_merge_and_export_without_an_ending_write_over_nothing(tunesmith, workshop, home: Path, tmp_path: Path) -> None:
+    assert tunesmith("train", workshop.recipe, "length.steps=2", "--on", "inline").code == 0
+    adapter = Shelf(home).list()[0].id
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(workshop.base.read_bytes())
+    before = base.read_bytes()
+    ran = tunesmith("checkpoints", "merge", adapter, "--base", base, "--out", tmp_path / "base")
+    assert ran.code == 2
+    assert "belongs to the base" in ran.error
+    (tmp_path / "mine.safetensors").write_text("mine")
+    ran = tunesmith("checkpoints", "merge", adapter, "--out", tmp_path / "mine")
+    assert ran.code == 2
+    assert "is there already" in ran.error
+    assert (base.read_bytes(), (tmp_path / "mine.safetensors").read_text()) == (before, "mine")
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", "a/b", "two\nlines", "   ", "x" * 300])
+def test_an_outside_lora_does_not_choose_where_files_go(
+    tunesmith, workshop, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from tunesmith.weights.files import edit_metadata
+
+    assert tunesmith("train", workshop.recipe, "length.steps=2", "--on", "inline").code == 0
+    trained, hostile = Shelf(home).list()[0].id, tmp_path / "hostile.safetensors"
+    assert tunesmith("checkpoints", "export", trained, "--out", hostile).code == 0
+    edit_metadata(hostile, {"ss_output_name": name, "modelspec.title": name})
+    inside = tmp_path / "deep" / "er" / "work"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    ran = tunesmith("checkpoints", "import", hostile, "--base", workshop.base, "--engine", "test_pictures")
+    assert ran.code == 0, ran.error
+    (taken,) = (card for card in Shelf(home).list() if card.origin == "imported")
+    assert taken.name == "hostile"
+    assert tunesmith("checkpoints", "export", taken.id).code == 0
+    assert [path.parent for path in (tmp_path / "deep").rglob("*.safetensors")] == [inside]
+    ran = tunesmith("checkpoints", "import", hostile, "--engine", "test_pictures", "--name", name)
+    assert ran.code == 2
+    assert "cannot be a name" in ran.error
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], [float("nan")], [float("inf")]])
+def test_an_alpha_that_is_no_number(tunesmith, workshop, home: Path, tmp_path: Path, value: list[float]) -> None:
+    from safetensors.torch import load_file
+
+    assert tunesmith("train", workshop.recipe, "length.steps=2", "--on", "inline").code == 0
+    file = tmp_path / "lora.safetensors"
+    assert tunesmith("checkpoints", "export", Shelf(home).list()[0].id, "--layout", "kohya", "--out", file).code == 0
+    tensors = load_file(file)
+    alpha = next(name for name in tensors if name.endswith(".alpha"))
+    save_file({**tensors, alpha: torch.tensor(value)}, file, {"format": "pt"})
+    ran = tunesmith("checkpoints", "import", file, "--base", workshop.base, "--engine", "test_pictures")
+    assert ran.code == 2
+    assert "for the alpha of" in ran.error
+
+
+def test_a_file_where_the_results_shall_go_is_refused_by_the_plan(tunesmith, workshop, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for below in ("", "deeper"):
+        ran = tunesmith("plan", workshop.recipe, "--out", tmp_path / "file" / below)
+        assert ran.code == 2
+        assert f"{tmp_path / 'file'} is a file. Name a folder (output.folder, --out)." in ran.error
+
+
+@pytest.mark.parametrize("word", ["data.paths=['']", "base.init=''", "base.path=' '", "output.folder=''"])
+def test_an_empty_path_is_no_path(tunesmith, workshop, word: str) -> None:
+    ran = tunesmith("plan", workshop.recipe, word)
+    assert ran.code == 2
+    assert "empty" in ran.error
+
+
+def test_a_closed_stdout_is_no_defect(tmp_path: Path) -> None:
+    words = f"{sys.executable} -m tunesmith --home {tmp_path / 'home'} jobs list >&-"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

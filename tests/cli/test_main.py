@@ -164,3 +164,11 @@ def test_usage_errors_name_their_command(tunesmith) -> None:
 
 def test_main_returns_instead_of_exiting() -> None:
     assert main(["--version"]) == 0
+
+
+def test_the_traceback_goes_to_the_home_that_was_named(capsys, tmp_path: Path, monkeypatch) -> None:
+    for words in (["--home", str(tmp_path / "a"), "jobs"], [f"--home={tmp_path / 'b'}", "jobs"]):
+        monkeypatch.setattr(sys, "argv", ["tunesmith", *words])
+        explain_unexpected(ValueError, ValueError("x"), None)
+    assert [len(list((tmp_path / name / "errors").glob("*.txt"))) for name in "ab"] == [1, 1]
+    assert str(tmp_path / "a" / "errors") in capsys.readouterr().err

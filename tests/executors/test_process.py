@@ -18,6 +18,9 @@ from tunesmith.executors.process import ProcessExecutor, default_command
 from tunesmith.jobs.control import take_requests
 from tunesmith.jobs.executor import Handle
 from tunesmith.jobs.folder import JobFolder, create_job
+from tunesmith.jobs.journal import Journal
+from tunesmith.jobs.lock import hold
+from tunesmith.jobs.records import Started, StateChanged
 from tunesmith.jobs.status import read_status
 from tunesmith.recipe.schema import OutputSection, Recipe
 
@@ -117,6 +120,20 @@ def test_one_that_vanished_is_unknown_and_can_be_cancelled(job: JobFolder) -> No
     assert read_status(job).interrupted
     executor.cancel(handle)
     assert read_status(job).state == "cancelled"
+
+
+def test_one_that_never_began_has_not_ended_as_the_attempt_before_it(job: JobFolder) -> None:
+    with hold(job) as attempt:
+        journal = Journal(job, attempt)
+        journal.append(Started(attempt.number, attempt.pid, attempt.host, "test"))
+        journal.append(StateChanged("paused", "the time is over", 0))
+        journal.close()
+    executor = ProcessExecutor(lambda folder: [sys.executable, "-c", "pass"])
+    handle = executor.submit(job.path, {})
+    until(lambda: executor.poll(handle).phase == "unknown")
+    assert "before it began" in executor.poll(handle).detail
+    executor.cancel(handle)
+    assert executor.poll(handle).phase == "ended"
 
 
 def test_a_reused_process_id_is_not_taken_for_the_child(job: JobFolder) -> None:

@@ -264,6 +264,7 @@ def test_every_shipped_preset_reads() -> None:
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=30)
+PATH = TEXT.filter(lambda text: bool(text.strip()))
 NAME = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12).filter(is_plain_name)
 DOCUMENTS = st.fixed_dictionaries(
     {
@@ -276,11 +277,11 @@ DOCUMENTS = st.fixed_dictionaries(
                 "sizes": st.lists(st.integers(8, 10**6)),
             },
         ),
-        "base": st.fixed_dictionaries({"path": TEXT}, optional={"parts": st.dictionaries(TEXT, TEXT, max_size=3)}),
+        "base": st.fixed_dictionaries({"path": PATH}, optional={"parts": st.dictionaries(TEXT, TEXT, max_size=3)}),
         "length": st.fixed_dictionaries({"steps": st.integers(1, 10**7)}, optional={"seed": st.integers(0, 2**63 - 1)}),
     },
     optional={
-        "data": st.fixed_dictionaries({}, optional={"paths": st.lists(TEXT, max_size=3), "default_caption": TEXT}),
+        "data": st.fixed_dictionaries({}, optional={"paths": st.lists(PATH, max_size=3), "default_caption": TEXT}),
         "optimiser": st.fixed_dictionaries(
             {}, optional={"rate": st.floats(0, 10), "rates": st.dictionaries(TEXT, st.floats(0, 10), max_size=3)}
         ),

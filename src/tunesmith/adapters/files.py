@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -111,10 +112,21 @@ def _pair(path: Path, stem: str, values: Mapping[str, torch.Tensor], stated: flo
         raise AdapterError(f"{path} lacks the {missing} of {stem!r}", do="this file is damaged; get it again")
     down, magnitude = values["down"], values.get("magnitude")
     # Files without an alpha mean alpha = rank.
-    alpha = float(values["alpha"]) if "alpha" in values else stated or float(down.shape[0])
+    alpha = _alpha(path, stem, values["alpha"]) if "alpha" in values else stated or float(down.shape[0])
     pair = Pair(down, values["up"], alpha, None if magnitude is None else magnitude.flatten())
     check_whole(stem, pair)
     return pair
+
+
+def _alpha(path: Path, stem: str, value: torch.Tensor) -> float:
+    alpha = float(value) if value.numel() == 1 else math.nan
+    if not math.isfinite(alpha):
+        raise AdapterError(
+            f"{path} has {value.tolist()} for the alpha of {stem!r}",
+            expected="one finite number",
+            do="this file is damaged; get it again",
+        )
+    return alpha
 
 
 def write_adapter(

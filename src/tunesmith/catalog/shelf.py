@@ -134,17 +134,21 @@ class Shelf:
         return read_card(self.folder / found)
 
     def delete(self, id_or_name: str, *, force: bool = False) -> Card:
-        """Delete a checkpoint. Refuses a name that several have, and without `force` what is active or a parent."""
+        """Delete a checkpoint, called by its whole id or name.
+
+        Refuses a name that several have, and without `force` what is active, a parent, or a base that others need.
+        """
         card = self.get(id_or_name)
+        if id_or_name not in (card.id, card.name):
+            raise CatalogError(f"{id_or_name!r} is only the beginning of {card.id}", do="name it in full to delete it")
         twins = [other for other in self.list() if other.name == id_or_name != card.id]
         if len(twins) > 1:
             ids = ", ".join(other.id for other in twins)
             raise CatalogError(f"{len(twins)} checkpoints are called {id_or_name!r}", expected=f"one of the ids {ids}")
         with self._locked():
             is_active = self._active_ids().get(card.engine) == card.id
-            children = tuple(other.id for other in self.list() if other.parent == card.id)
             if not force:
-                self._refuse_in_use(card, children, is_active=is_active)
+                self._refuse_in_use(card, is_active=is_active)
             if is_active:
                 remaining = {name: id_ for name, id_ in self._active_ids().items() if id_ != card.id}
                 write_json(self.folder / _ACTIVE, remaining)
@@ -155,13 +159,24 @@ class Shelf:
             shutil.rmtree(doomed, ignore_errors=True)
         return card
 
-    def _refuse_in_use(self, card: Card, children: tuple[str, ...], *, is_active: bool) -> None:
+    def _refuse_in_use(self, card: Card, *, is_active: bool) -> None:
         if is_active:
             raise CatalogError(
                 f"{card.id} is the active checkpoint of {card.engine}", do="deactivate it first, or force"
             )
-        if children:
+        others = [other for other in self.list() if other.id != card.id]
+        if children := [other.id for other in others if other.parent == card.id]:
             raise CatalogError(f"{card.id} is the parent of {', '.join(children)}", do="delete those first, or force")
+        if above := [other.id for other in others if self._stands_on(other, card)]:
+            raise CatalogError(
+                f"{card.id} is the base of {', '.join(above[:4])}{' and others' if len(above) > 4 else ''}",
+                do="delete those first, or force",
+            )
+
+    def _stands_on(self, card: Card, base: Card) -> bool:
+        """Whether `card` was trained on the files of `base`."""
+        named = [card.base.get("path"), *dict(card.base.get("parts") or {}).values()]
+        return any(self.path(base) in (Path(path), *Path(path).parents) for path in named if isinstance(path, str))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

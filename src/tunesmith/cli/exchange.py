@@ -66,7 +66,8 @@ def export(
 ) -> None:
     """Write it for another tool, and prove it by reading it back: kohya (A1111, ComfyUI), diffusers, peft."""
     from tunesmith.exchange.export import adapter_path, export_checkpoint
-    from tunesmith.exchange.settling import check_target
+    from tunesmith.exchange.settling import check_target, weights_target
+    from tunesmith.recipe.checks import is_plain_name
 
     shelf = shelf_of(context)
     card = shelf.get(checkpoint)
@@ -74,8 +75,10 @@ def export(
     known = engine.layouts.adapter_layouts if card.kind == "adapter" else engine.layouts.weight_layouts
     chosen = layout or known[0]
     folders = chosen == "peft" or (card.kind == "weights" and chosen != "single_file")
-    path = out or Path(f"{card.name}-{chosen}" + ("" if folders else ".safetensors"))
-    target = adapter_path(path, chosen) if card.kind == "adapter" else path
+    # Old cards may hold any name; a file's name is all that it may say here.
+    stem = card.name if is_plain_name(card.name) else card.id
+    path = out or Path(f"{stem}-{chosen}" + ("" if folders else ".safetensors"))
+    target = adapter_path(path, chosen) if card.kind == "adapter" else weights_target(path, chosen)
     check_target(target, opened, replace=force)
     done = export_checkpoint(card, shelf, engine=engine, base=opened, layout=chosen, path=path, dtype=dtype)
     screen = Screen(as_json)
@@ -137,22 +140,27 @@ def merge(
 ) -> None:
     """Bake adapters into their base: one full checkpoint equal to base + adapters."""
     from tunesmith.adapters.files import read_adapter
+    from tunesmith.errors import ExchangeError
     from tunesmith.exchange.merge import merge_adapters
     from tunesmith.exchange.selection import named_weight
-    from tunesmith.exchange.settling import check_target
+    from tunesmith.exchange.settling import check_target, weights_target
 
     shelf = shelf_of(context)
     named = [named_weight(text) for text in checkpoints]
     cards = [(shelf.get(name), weight) for name, weight in named]
+    for card, _ in cards:
+        if card.kind != "adapter":
+            raise ExchangeError(f"{card.id} holds full weights", expected="adapters to bake into a base")
     engine, opened = _engine_and_base(cards[0][0], base, shelf)
-    check_target(out, opened, replace=force)
+    chosen = layout or engine.layouts.weight_layouts[0]
+    check_target(weights_target(out, chosen), opened, replace=force)
     adapters = [(read_adapter(shelf.path(card), engine.layouts, opened), weight) for card, weight in cards]
     written = merge_adapters(
         engine,
         opened,
         adapters=adapters,
         path=out,
-        layout=layout or engine.layouts.weight_layouts[0],
+        layout=chosen,
         dtype=dtype,
     )
     screen = Screen(as_json)

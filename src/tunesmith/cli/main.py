@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from errno import ENOSPC
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +29,9 @@ USAGE = 2
 def run() -> None:
     """`tunesmith …` and `python -m tunesmith …`. Never returns."""
     sys.excepthook = explain_unexpected
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: say it to nobody
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # its remarks are for people who call it themselves
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Read when torch loads its OpenMP runtime: waiting threads sleep instead of spinning. That costs nothing measurable
@@ -68,10 +72,16 @@ def explain_unexpected(kind: type[BaseException], error: BaseException, trace: T
 
 
 def _write_traceback(text: str, environ: os._Environ[str]) -> Path:
+    from tunesmith.cli.surroundings import read_surroundings
     from tunesmith.recipe.settings import home_folder
 
+    # The command and its context are gone by now; its words are not.
+    words = sys.argv[1:]
+    given = next((after for word, after in pairwise(words) if word == "--home"), "")
+    given = next((word.partition("=")[2] for word in words if word.startswith("--home=")), given)
+    home = read_surroundings(Path(given)).home if given else home_folder(environ)
     name = f"error-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.getpid()}.txt"
-    for folder in (home_folder(environ) / "errors", Path(tempfile.gettempdir())):
+    for folder in (home / "errors", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")

@@ -80,7 +80,12 @@ def _beside(folder: JobFolder, executor: Executor, handle: Handle, screen: Scree
         follow(folder, report, ended)
     finally:
         report.close()
-    return conclude(folder, executor.poll(handle).exit_code, screen)
+    poll = executor.poll(handle)
+    if poll.phase == "unknown":
+        sys.stderr.write(f"error: {folder.id}: {poll.detail}\n")
+        screen.next_steps(f"tunesmith jobs logs {folder.id}", f"tunesmith jobs resume {folder.id}")
+        return 1
+    return conclude(folder, poll.exit_code, screen)
 
 
 def conclude(folder: JobFolder, exit_code: int | None, screen: Screen) -> int:

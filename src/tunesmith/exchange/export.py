@@ -15,7 +15,7 @@ from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import ExchangeError
 from tunesmith.exchange.metadata import card_sidecar, training_metadata
-from tunesmith.exchange.settling import check_target, settle
+from tunesmith.exchange.settling import check_target, settle, weights_target
 from tunesmith.exchange.verify import Verification, verify_adapter, verify_base
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.atomic import reserve, write_json
@@ -108,6 +108,7 @@ def adapter_path(path: Path, layout: str) -> Path:
 def _export_weights(source: Path, engine: Engine, *, layout: str, path: Path, dtype: str) -> Exported:
     _check_layout(engine, layout, dtype, engine.layouts.weight_layouts, "full weights")
     trained = engine.open(BaseSection(path=str(source)))
+    path = weights_target(path, layout)
     check_target(path, trained)
     reserve(path.parent, sum(part.parameters for part in trained.parts.values()) * BYTES[dtype])
     expected = {

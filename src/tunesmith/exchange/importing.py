@@ -19,6 +19,7 @@ from tunesmith.catalog.shelf import Shelf
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import AdapterError, ExchangeError
 from tunesmith.exchange.verify import verify_adapter
+from tunesmith.recipe.checks import is_plain_name
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.atomic import explained
 
@@ -35,6 +36,8 @@ def import_adapter(
     a file that cannot be used; then nothing is on the shelf.
     """
     path = Path(path)
+    if name is not None and not is_plain_name(name):
+        raise ExchangeError(f"{name!r} cannot be a name", expected="a name that a file can have, up to 100 characters")
     known = base if base is not None else _nominal(engine)
     adapter = read_adapter(path, engine.layouts, known)
     if base is not None:
@@ -85,7 +88,9 @@ def _nominal(engine: Engine) -> Base:
 
 def _card(path: Path, engine: Engine, adapter: Adapter, name: str | None) -> Card:
     text = adapter.metadata
-    found = name or text.get("ss_output_name") or text.get("modelspec.title") or path.stem
+    # The header may say anything: what could be a path, or steer a terminal, is not taken for a name.
+    stated = (name, text.get("ss_output_name"), text.get("modelspec.title"), path.stem)
+    found = next((one for one in stated if one and is_plain_name(one)), "imported")
     trigger = text.get("modelspec.trigger_phrase", "")
     dora = any(pair.magnitude is not None for pair in adapter.layers.values())
     return Card(

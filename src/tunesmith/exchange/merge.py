@@ -12,7 +12,7 @@ from tunesmith.adapters.files import DTYPES
 from tunesmith.engines.protocol import Base, Engine
 from tunesmith.errors import AdapterError, ExchangeError
 from tunesmith.exchange.parts import MergedPart, StoredPart
-from tunesmith.exchange.settling import check_target, settle
+from tunesmith.exchange.settling import check_target, settle, weights_target
 from tunesmith.exchange.verify import verify_base
 from tunesmith.weights.atomic import reserve
 
@@ -38,6 +38,7 @@ def merge_adapters(
             f"{engine.facts.name} writes no base as {layout} in {dtype}",
             expected=f"{', '.join(engine.layouts.weight_layouts)} in {', '.join(DTYPES)}",
         )
+    path = weights_target(Path(path), layout)
     check_target(path, base)
     merged = merged_parts(engine, base, adapters, DTYPES[dtype])
 

@@ -15,6 +15,13 @@ from tunesmith.weights.atomic import explained, fsync_folder, replace_folder
 Proof = TypeVar("Proof")
 
 
+def weights_target(path: Path, layout: str) -> Path:
+    """Where full weights land: one file gets the ending that its readers insist on."""
+    if layout != "single_file" or path.suffix == ".safetensors":
+        return path
+    return path.with_name(f"{path.name}.safetensors")
+
+
 def check_target(path: Path, base: Base, *, replace: bool = True) -> None:
     """Refuse to write over a file the base is read from, and, unless `replace`, over anything at all.
 

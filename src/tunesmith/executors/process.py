@@ -53,6 +53,7 @@ class ProcessExecutor:
             who = f" by process {holder.pid} on {holder.host} since {holder.since_utc}" if holder else ""
             raise JobBusy(f"{job.id} is being worked on already{who}", do="watch it with `tunesmith jobs watch`")
         clear_requests(job)
+        before = read_attempt(job)
         try:
             with job.log_file.open("ab") as log:
                 child = subprocess.Popen(
@@ -66,7 +67,12 @@ class ProcessExecutor:
                 )
         except OSError as problem:
             raise JobError(f"no process could be started for {job.id}: {problem}") from None
-        details = {"pid": str(child.pid), "started": _started(child.pid), "folder": str(folder)}
+        details = {
+            "pid": str(child.pid),
+            "started": _started(child.pid),
+            "folder": str(folder),
+            "attempts_before": str(before.number if before is not None else 0),
+        }
         return Handle(self.name, str(child.pid), details)
 
     def poll(self, handle: Handle) -> Poll:
@@ -77,7 +83,10 @@ class ProcessExecutor:
         process = _process(handle)
         if process is not None:
             return Poll("queued", detail="starting")
-        status = read_status(folder)
+        status, newest = read_status(folder), read_attempt(folder)
+        begun = newest is not None and newest.number > int(handle.details.get("attempts_before", 0))
+        if not begun and status.state != "cancelled":
+            return Poll("unknown", detail="the process was gone before it began to work; its log may say why")
         if status.state == "queued" or status.interrupted:
             return Poll("unknown", detail="the process is gone and left no result; its log may say why")
         return Poll("ended", status.exit_code, status.reason)

@@ -119,7 +119,7 @@ def make_plan(
             *_base_refusals(engine, base, recipe),
             *_data_refusals(engine, gathered, findings),
             *_memory_refusals(peak, limit, offers),
-            *_disk_refusals(disk),
+            *_disk_refusals(disk, recipe),
         ),
         offers=offers,
         notes=_notes(recipe, gathered, machine),
@@ -290,14 +290,22 @@ def _memory_refusals(peak: int, limit: int, offers: tuple[Offer, ...]) -> tuple[
     return (Refusal(f"{reason}{least}", "use a machine with more memory, or a smaller base"),)
 
 
-def _disk_refusals(disk: DiskForecast) -> tuple[Refusal, ...]:
-    if disk.needed_bytes <= disk.free_bytes:
-        return ()
-    reason = (
-        f"this writes up to {gib(disk.needed_bytes - disk.reserve_bytes)} and must leave {gib(disk.reserve_bytes)} "
-        f"free, and the disk has {gib(disk.free_bytes)}"
-    )
-    return (Refusal(reason, "free some space, choose another home, or lower resources.disk_reserve_bytes"),)
+def _disk_refusals(disk: DiskForecast, recipe: Recipe) -> tuple[Refusal, ...]:
+    """Too little room, or a file where a folder is to be: found before hours of training rather than after."""
+    found = []
+    if disk.needed_bytes > disk.free_bytes:
+        reason = (
+            f"this writes up to {gib(disk.needed_bytes - disk.reserve_bytes)} and must leave {gib(disk.reserve_bytes)} "
+            f"free, and the disk has {gib(disk.free_bytes)}"
+        )
+        found.append(Refusal(reason, "free some space, choose another home, or lower resources.disk_reserve_bytes"))
+    folder = Path(recipe.output.folder or ".")
+    blocked = next(place for place in (folder, *folder.parents, Path()) if place.exists())
+    if not blocked.is_dir():
+        found.append(
+            Refusal(f"output.folder is {folder}, and {blocked} is a file", "name a folder (output.folder, --out)")
+        )
+    return tuple(found)
 
 
 def _notes(recipe: Recipe, gathered: Gathered, machine: Machine | None) -> tuple[str, ...]:

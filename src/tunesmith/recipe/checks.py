@@ -54,6 +54,9 @@ def _base(recipe: Recipe) -> Iterator[_Finding]:
         yield "base.architecture", "base.architecture is not set", "an architecture for method scratch", ""
     if not scratch and base.path is None and base.architecture is None:
         yield "base.path", "base.path is not set", "the weights to start from: a file, a folder or `starter`", ""
+    for name in ("path", "init", "architecture"):
+        if getattr(base, name) is not None and not getattr(base, name).strip():
+            yield f"base.{name}", f"base.{name} is empty", "a name or a path", "leave it out"
     if base.path is not None and base.architecture is not None:
         do = "keep one of the two"
         yield "base.architecture", "base.path and base.architecture are both set", "", do
@@ -98,6 +101,9 @@ def _data(data: DataSection) -> Iterator[_Finding]:
     if data.prior_prompts and data.prior != "generated":
         found = f"data.prior_prompts is set and data.prior is {data.prior}"
         yield "data.prior_prompts", found, "", "set data.prior to generated"
+    for name in ("paths", "holdout_paths", "prior_paths"):
+        if any(not path.strip() for path in getattr(data, name)):
+            yield f"data.{name}", f"data.{name} has an empty entry", "folders or files", ""
     both = [path for path in data.holdout_paths if path in data.paths]
     if both:
         found = f"{both[0]!r} is in data.paths and in data.holdout_paths"
@@ -109,6 +115,8 @@ def _data(data: DataSection) -> Iterator[_Finding]:
 
 def _output(output: OutputSection) -> Iterator[_Finding]:
     name = output.name
+    if output.folder is not None and not output.folder.strip():
+        yield "output.folder", "output.folder is empty", "a folder", "leave it out"
     if not name.strip(" .") or len(name) > 100 or not name.isprintable() or any(mark in name for mark in '/\\:*?"<>|'):
         yield "output.name", f"output.name is {name!r}", "a name that a file can have, up to 100 characters", ""
     for concept, trigger in output.concepts.items():

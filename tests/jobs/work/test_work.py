@@ -82,13 +82,19 @@ def test_losses_fall_and_validation_comes_ten_times_at_most(calm: JobFolder) -> 
 
 
 @pytest.mark.parametrize(
-    ("action", "state", "code"), [("stop", "paused", 130), ("cancel", "cancelled", 130), (None, "paused", 130)]
+    ("action", "state", "code"),
+    [
+        ("stop", "paused", 130),
+        ("cancel", "cancelled", 130),
+        (signal.SIGTERM, "paused", 130),
+        (signal.SIGHUP, "paused", 130),
+    ],
 )
 def test_a_stopped_job_goes_on_exactly(
-    world: World, calm: JobFolder, tmp_path: Path, at_step: Any, action: str | None, state: str, code: int
+    world: World, calm: JobFolder, tmp_path: Path, at_step: Any, action: str | signal.Signals, state: str, code: int
 ) -> None:
     job, handler = world.job(tmp_path), signal.getsignal(signal.SIGTERM)
-    at_step(5, lambda: request(job, action) if action else os.kill(os.getpid(), signal.SIGTERM))
+    at_step(5, lambda: request(job, action) if isinstance(action, str) else os.kill(os.getpid(), action))
     assert work(job.path) == code
     status = read_status(job)
     assert (status.state, status.exit_code, status.step, status.saved_step) == (state, code, 5, 5)
@@ -293,6 +299,22 @@ def test_a_changed_recipe_is_refused_by_name(world: World, tmp_path: Path, at_st
     assert "method.rank" in read_status(job).reason
     edit(job, "rank: 4", "rank: 2")
     assert work(job.path) == 0
+
+
+@pytest.mark.parametrize("damage", [None, "{{{", "[]"])
+@pytest.mark.parametrize("record", ["plan.json", "accepted.yaml"])
+def test_without_its_records_a_run_does_not_go_on(
+    world: World, tmp_path: Path, at_step: Any, record: str, damage: str | None
+) -> None:
+    job = world.job(tmp_path)
+    at_step(3, lambda: request(job, "stop"))
+    assert work(job.path) == 130
+    (job.path / record).unlink()
+    if damage is not None:
+        (job.path / record).write_text(damage)
+    assert work(job.path) == 2
+    assert record in read_status(job).reason
+    assert "unexpected" not in read_status(job).reason
 
 
 def test_changed_items_are_refused(world: World, tmp_path: Path, at_step: Any) -> None:

@@ -100,8 +100,13 @@ def has_states(folder: JobFolder) -> bool:
 
 def _accepted(folder: JobFolder, recipe: Recipe) -> Recipe | None:
     """The recipe the states belong to, if there are any. Raises JobError where `recipe` may not go on from it."""
-    if not has_states(folder) or not folder.accepted_file.exists():
+    if not has_states(folder):
         return None
+    if not folder.accepted_file.exists():
+        raise JobError(
+            f"{folder.id} has states, but {folder.accepted_file.name}, which says what recipe they belong to, is gone",
+            do=f"restore it, or copy {folder.recipe_file.name} to it if that was never changed",
+        )
     before = read_recipe([folder.accepted_file], (), recipe_facts)
     differences = resume_differences(before, recipe)
     if differences:
@@ -118,9 +123,15 @@ def _check_same(folder: JobFolder, opened: Opened) -> None:
     if not has_states(folder):
         return
     try:
-        known: dict[str, Any] = json.loads(folder.plan_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
+        known: Any = json.loads(folder.plan_file.read_text(encoding="utf-8"))
+        if not isinstance(known, dict):
+            raise ValueError("not a map")
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"{folder.id} has states, but {folder.plan_file.name}, which says what items and base they belong to, "
+            f"cannot be read ({error})",
+            do="restore it; or write {} into it if neither items nor base were changed",
+        ) from error
     if known.get("dataset_hash") not in (None, opened.gathered.hash):
         raise JobError(
             f"the items of {folder.id} have changed since it was started",

@@ -15,7 +15,8 @@ from tunesmith.jobs.folder import JobFolder
 
 _OVER = "the time given by length.max_minutes is over; `tunesmith train -r JOB length.max_minutes=null` lifts it"
 _LOOK_EVERY_SECONDS = 0.1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP comes when a terminal or an ssh connection is gone; Windows does not know it.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass(frozen=True)
