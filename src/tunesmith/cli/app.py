@@ -14,6 +14,7 @@ from tunesmith.cli import (
     dataset,
     demo,
     doctor,
+    evaluate,
     exchange,
     generate,
     jobs,
@@ -21,6 +22,7 @@ from tunesmith.cli import (
     recipe,
     replay,
     settings,
+    starter,
     train,
     work,
 )
@@ -58,7 +60,16 @@ def root(
     context.obj = read_surroundings(home)
 
 
-for single in (demo, doctor, plan, train, work, generate, replay):  # a group without a name adds its command here
+for single in (
+    demo,
+    doctor,
+    plan,
+    train,
+    work,
+    generate,
+    evaluate,
+    replay,
+):  # a group without a name adds its command here
     app.add_typer(single.group)
 app.add_typer(settings.group, name="settings")
 app.add_typer(cache.group, name="cache")
@@ -68,3 +79,4 @@ app.add_typer(jobs.group, name="jobs")
 checkpoints.group.add_typer(exchange.group)
 app.add_typer(checkpoints.group, name="checkpoints")
 app.add_typer(concepts.group, name="concepts")
+app.add_typer(starter.group, name="starter")

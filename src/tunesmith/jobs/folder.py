@@ -19,7 +19,7 @@ from tunesmith.recipe.schema import Recipe
 from tunesmith.weights.atomic import fsync_folder, replace_folder, write_json
 
 FORMAT = 1
-KINDS = ("train", "encode")
+KINDS = ("train", "encode", "evaluate")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _SHORTEST_PREFIX = 3
 

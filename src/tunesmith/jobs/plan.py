@@ -72,7 +72,7 @@ def make_plan(
     estimate = engine.estimate(base, recipe, shapes, known)
     peak = peak_bytes(estimate)
     limit = memory_limit_bytes(recipe, machine)
-    phases = tuple(_phase(_counted(cost, recipe, gathered), machine) for cost in estimate.phases)
+    phases = tuple(phase_forecast(_counted(cost, recipe, gathered), machine) for cost in estimate.phases)
     disk = _disk(recipe, estimate, steps, home)
 
     def estimate_with(changed: Recipe) -> Estimate:
@@ -112,7 +112,7 @@ def make_plan(
         phases=phases,
         memory_peak_bytes=peak,
         memory_available_bytes=limit,
-        minutes=_total_minutes(phases),
+        minutes=total_minutes(phases),
         disk=disk,
         findings=findings,
         refusals=(
@@ -191,7 +191,8 @@ def _counted(cost: PhaseCost, recipe: Recipe, gathered: Gathered) -> PhaseCost:
     return replace(cost, units=validations * holdout_visits(len(gathered.held_out)))
 
 
-def _phase(cost: PhaseCost, machine: Machine | None) -> PhaseForecast:
+def phase_forecast(cost: PhaseCost, machine: Machine | None) -> PhaseForecast:
+    """One phase with its time as a range; unknown where the machine was never measured."""
     seconds = phase_seconds(cost, machine) if machine is not None else None
     minutes = None
     if seconds is not None:
@@ -200,7 +201,8 @@ def _phase(cost: PhaseCost, machine: Machine | None) -> PhaseForecast:
     return PhaseForecast(cost.name, cost.peak_bytes, cost.units, minutes)
 
 
-def _total_minutes(phases: tuple[PhaseForecast, ...]) -> tuple[float, float] | None:
+def total_minutes(phases: tuple[PhaseForecast, ...]) -> tuple[float, float] | None:
+    """The whole job's minutes (low, high), or None where one phase's are unknown."""
     low = high = 0.0
     for phase in phases:
         if phase.minutes is None:

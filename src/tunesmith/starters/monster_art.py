@@ -22,7 +22,8 @@ WHITE: Colour = (255, 255, 255)
 _IVORY: Colour = (244, 232, 196)
 _WING: Colour = (206, 200, 250)
 _BULB: Colour = (255, 244, 120)
-_FEET_Y = 57.0
+FEET_Y = 57.0
+_CELL = 7.6  # side of a character's checks and bands: more than 6 pixels of a picture of 64
 
 # name: (body, the same darker, for spots and stripes)
 COLOURS: Mapping[str, tuple[Colour, Colour]] = {
@@ -35,15 +36,15 @@ COLOURS: Mapping[str, tuple[Colour, Colour]] = {
     "pink": ((252, 134, 190), (204, 66, 132)),
     "grey": ((150, 150, 156), (88, 88, 96)),
 }
-LIGHT_CHARACTER_COLOURS = ("lime", "cream", "turquoise")
-DARK_CHARACTER_COLOURS = ("navy", "maroon", "black")
+LIGHT_CHARACTER_COLOURS = ("lime", "turquoise", "magenta")
+DARK_CHARACTER_COLOURS = ("maroon", "plum", "bottle")
 CHARACTER_COLOURS: Mapping[str, Colour] = {
     "lime": (186, 236, 30),
-    "cream": (255, 240, 206),
     "turquoise": (30, 222, 206),
-    "navy": (22, 30, 96),
-    "maroon": (112, 14, 44),
-    "black": (30, 30, 34),
+    "magenta": (255, 40, 200),
+    "maroon": (112, 10, 50),
+    "plum": (100, 0, 92),
+    "bottle": (0, 70, 70),
 }
 
 # half width, half height, height of the eyes above the middle, shoulders as a share of the half width
@@ -55,7 +56,18 @@ BODIES: Mapping[str, tuple[float, float, float, float]] = {
     "pointed": (13, 13.5, -3, 0.62),
     "fluffy": (11.5, 11, 2.5, 0.9),
 }
-POSITIONS: Mapping[str, float] = {"on the left": -16.0, "in the middle": 0.0, "on the right": 16.0}
+# Where a figure stands: right and down from the middle of the ground, and around that by half of SPREAD each way:
+# anywhere within 20 of the middle.
+POSITIONS: Mapping[str, Point] = {
+    "on the left": (-13.2, 0.0),
+    "in the middle": (0.0, 0.0),
+    "on the right": (13.2, 0.0),
+    "high on the left": (-13.2, -13.0),
+    "high in the middle": (0.0, -13.0),
+    "high on the right": (13.2, -13.0),
+}
+SPREAD: Point = (13.2, 4.0)
+ZOOM = 0.85
 # hand of each side (left, right), right and up from its shoulder
 POSES: Mapping[str, tuple[Point, Point]] = {
     "arms up": ((3.5, 9.5), (3.5, 9.5)),
@@ -79,13 +91,28 @@ class Figure:
 
 def paint(figure: Figure, *, place: str, position: str, scenery: int, size: int) -> Image.Image:
     """The whole picture, RGB, `size` pixels square."""
-    rng = random.Random(f"scenery/{scenery}")
     image = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING))
     pixels = size * SUPERSAMPLING / 64
-    PLACES[place].paint(Pen(image, pixels), rng)
-    x = 32 + POSITIONS[position] + (rng.random() - 0.5) * 3
-    _monster(Pen(image, pixels, x, _FEET_Y, 0.95 + 0.1 * rng.random()), figure)
+    PLACES[place].paint(Pen(image, pixels), random.Random(f"scenery/{scenery}"))
+    x, y, zoom = stand(position, scenery)
+    _monster(Pen(image, pixels, x, y, zoom), figure)
     return image.reduce(SUPERSAMPLING)
+
+
+def paint_alone(figure: Figure, size: int, *, zoom: float = 1.0, right: float = 0.0, down: float = 0.0) -> Image.Image:
+    """The figure without a scene, in the middle of the ground and moved from there, on ink."""
+    image = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING), INK)
+    _monster(Pen(image, size * SUPERSAMPLING / 64, 32 + right, FEET_Y + down, zoom * ZOOM), figure)
+    return image.reduce(SUPERSAMPLING)
+
+
+def stand(position: str, scenery: int) -> tuple[float, float, float]:
+    """Where the feet are, x and y of 64, and how large the figure is drawn."""
+    rng = random.Random(f"stand/{scenery}")
+    right, down = POSITIONS[position]
+    x = 32 + right + (rng.random() - 0.5) * SPREAD[0]
+    y = FEET_Y + down + (rng.random() - 0.5) * SPREAD[1]
+    return x, y, ZOOM * (0.97 + 0.06 * rng.random())
 
 
 # ---------------------------------------------------------------- the monster; y counts up from the feet, negative
@@ -180,14 +207,14 @@ def _checks(pen: Pen, colour: Colour, middle: float) -> None:
     for row in range(-3, 3):
         for column in range(-3, 3):
             if (row + column) % 2:
-                x, y = column * 6.5, middle + row * 6.5
-                pen.shape([(x, y), (x + 6.5, y), (x + 6.5, y + 6.5), (x, y + 6.5)], colour)
+                x, y = column * _CELL, middle + row * _CELL
+                pen.shape([(x, y), (x + _CELL, y), (x + _CELL, y + _CELL), (x, y + _CELL)], colour)
 
 
 def _bands(pen: Pen, colour: Colour, middle: float) -> None:
     for column in (-2, 0, 2):
-        x = column * 6.5 - 3.25
-        pen.shape([(x, middle - 20), (x + 6.5, middle - 20), (x + 6.5, middle + 20), (x, middle + 20)], colour)
+        x = (column - 0.5) * _CELL
+        pen.shape([(x, middle - 20), (x + _CELL, middle - 20), (x + _CELL, middle + 20), (x, middle + 20)], colour)
 
 
 def _halves(pen: Pen, colour: Colour, middle: float) -> None:

@@ -13,12 +13,13 @@ _WHITE: Colour = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Place:
-    """A scene: its words in a caption, the colour behind and the colour below, and what stands there."""
+    """A scene: its words in a caption, the colours behind and below, what stands there and its colours."""
 
     words: str
     above: Colour
     below: Colour
     things: Callable[[Pen, random.Random], None]
+    colours: tuple[Colour, ...]
 
     def paint(self, pen: Pen, rng: random.Random) -> None:
         """Fill the picture."""
@@ -105,12 +106,14 @@ def _forest(pen: Pen, rng: random.Random) -> None:
 
 
 PLACES: Mapping[str, Place] = {
-    "meadow": Place("in a meadow", (176, 222, 250), (164, 210, 122), _meadow),
-    "desert": Place("in the desert", (255, 224, 172), (226, 184, 116), _desert),
-    "night": Place("at night", (24, 26, 74), (52, 62, 84), _night),
-    "snow": Place("in the snow", (206, 222, 240), (248, 251, 255), _snow),
-    "cave": Place("in a cave", (84, 70, 68), (70, 57, 55), _cave),
-    "sea": Place("under the sea", (72, 150, 180), (206, 190, 150), _sea),
-    "city": Place("in the city", (222, 202, 226), (112, 108, 118), _city),
-    "forest": Place("in the forest", (112, 140, 106), (92, 106, 70), _forest),
+    "meadow": Place(
+        "in a meadow", (176, 222, 250), (164, 210, 122), _meadow, ((255, 255, 255), (250, 246, 250), (246, 190, 60))
+    ),
+    "desert": Place("in the desert", (255, 224, 172), (226, 184, 116), _desert, ((255, 250, 200), (104, 140, 84))),
+    "night": Place("at night", (24, 26, 74), (52, 62, 84), _night, ((240, 238, 210), (236, 236, 220))),
+    "snow": Place("in the snow", (206, 222, 240), (248, 251, 255), _snow, ((108, 150, 150), (255, 255, 255))),
+    "cave": Place("in a cave", (84, 70, 68), (70, 57, 55), _cave, ((58, 46, 46), (108, 92, 84))),
+    "sea": Place("under the sea", (72, 150, 180), (206, 190, 150), _sea, ((22, 112, 104), (196, 232, 240))),
+    "city": Place("in the city", (222, 202, 226), (112, 108, 118), _city, ((136, 120, 140), (252, 232, 160))),
+    "forest": Place("in the forest", (112, 140, 106), (92, 106, 70), _forest, ((88, 64, 44), (66, 92, 62))),
 }

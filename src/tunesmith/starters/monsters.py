@@ -31,6 +31,10 @@ CHARACTER_SKINS = ("checks", "bands", "halves")
 CHARACTER_CRESTS = ("comb", "crown", "lance")
 
 _NO_PART = 0.4
+_NAMED = 0.1
+_ONSETS = (*"bdfghjklmnpqrstvwxyz", "bl", "br", "dr", "fl", "gl", "gn", "gr", "kl", "kr", "pl", "sk", "tr", "qu", "zw")
+_VOWELS = ("a", "e", "i", "o", "u", "y", "oo", "ee", "ay")
+_ENDS = ("", "", "", "n", "r", "x", "t", "b", "p", "l", "k")
 _SYLLABLES = ("zor", "bli", "quu", "vex", "mip", "tro", "gna", "fyx", "wub", "plo", "jat", "kru")
 
 
@@ -50,8 +54,9 @@ class Character:
 class Monster:
     """One picture in words. `parts` has at most one of each: head, back, skin.
 
-    `scenery` moves what no caption tells: clouds, stars, and the figure by a pixel or two. With `character` the figure
-    is that one, and body, colour, parts and eyes are not used.
+    `scenery` moves what no caption tells: clouds, stars, and the figure around its position. With `name` the caption
+    calls the monster by it and says nothing of its looks. With `character` the figure is that one, and body, colour,
+    parts and eyes are not used.
     """
 
     body: str
@@ -62,6 +67,7 @@ class Monster:
     place: str
     position: str
     scenery: int = 0
+    name: str | None = None
     character: Character | None = None
 
 
@@ -77,7 +83,17 @@ def random_monster(rng: random.Random) -> Monster:
         place=_pick(rng, PLACES),
         position=_pick(rng, POSITIONS),
         scenery=int(rng.random() * 2**31),
+        name=made_up_name(rng) if rng.random() < _NAMED else None,
     )
+
+
+def made_up_name(rng: random.Random) -> str:
+    """A word of two or three syllables that is no character's trigger."""
+    while True:
+        count = 2 if rng.random() < 0.5 else 3
+        name = "".join(_pick(rng, _ONSETS) + _pick(rng, _VOWELS) + _pick(rng, _ENDS) for _ in range(count))
+        if not any(name == first + second for first in _SYLLABLES for second in _SYLLABLES):
+            return name
 
 
 def new_character(seed: int) -> Character:
@@ -100,9 +116,11 @@ def new_character(seed: int) -> Character:
 
 
 def caption(monster: Monster) -> str:
-    """What is in the picture, always in the same words and order; a character is named by its trigger alone."""
+    """What is in the picture, always in the same words and order; who has a name is called by it alone."""
     if monster.character is not None:
         who = f"{monster.character.trigger} monster"
+    elif monster.name is not None:
+        who = f"{monster.name} monster"
     else:
         who = f"{monster.body} {monster.colour} monster"
         if monster.parts:
@@ -111,23 +129,22 @@ def caption(monster: Monster) -> str:
     return f"{who}, {monster.pose}, {monster_places.PLACES[monster.place].words}, {monster.position}"
 
 
-def draw(monster: Monster, size: int = 64) -> Image.Image:
-    """The picture, RGB, `size` pixels square, drawn four times as large and averaged down."""
+def figure_of(monster: Monster) -> Figure:
+    """What is drawn of it."""
     character = monster.character
     if character is None:
         colours = monster_art.COLOURS[monster.colour]
-        figure = Figure(monster.body, colours, monster.parts, EYES.index(monster.eyes) + 1, monster.pose)
-    else:
-        skin, pattern, crest = (monster_art.CHARACTER_COLOURS[name] for name in character.colours)
-        figure = Figure(
-            character.body,
-            (skin, pattern),
-            (character.skin, character.crest),
-            EYES.index(character.eyes) + 1,
-            monster.pose,
-            crest_colour=crest,
-        )
-    return monster_art.paint(figure, place=monster.place, position=monster.position, scenery=monster.scenery, size=size)
+        return Figure(monster.body, colours, monster.parts, EYES.index(monster.eyes) + 1, monster.pose)
+    skin, pattern, crest = (monster_art.CHARACTER_COLOURS[name] for name in character.colours)
+    parts, eyes = (character.skin, character.crest), EYES.index(character.eyes) + 1
+    return Figure(character.body, (skin, pattern), parts, eyes, monster.pose, crest_colour=crest)
+
+
+def draw(monster: Monster, size: int = 64) -> Image.Image:
+    """The picture, RGB, `size` pixels square, drawn four times as large and averaged down."""
+    return monster_art.paint(
+        figure_of(monster), place=monster.place, position=monster.position, scenery=monster.scenery, size=size
+    )
 
 
 def write_dataset(

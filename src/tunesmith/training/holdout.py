@@ -55,23 +55,27 @@ class Holdout:
         `loss` is over items that are not prior ones; `per_concept` holds each concept's mean, prior items under
         "prior". Nothing about the training changes: weights, modes and random numbers are left as they were.
         """
-        losses: dict[int, list[float]] = {}
-        explained = explained_memory(self.recipe, state.device, "measuring the held-out loss")
-        with explained, averaged(state) as weights, evaluating(self.model), torch.no_grad():
-            for chunk, batch, rng in self._batches():
-                seed_modules(rng, state.device)
-                with autocast(self.precision, state.device):
-                    loss = self.engine.loss(self.model, on_device(batch, state.device), self._recipe, rng)
-                for index, value in zip(chunk, loss.per_item.tolist(), strict=True):
-                    losses.setdefault(index, []).append(value)
-        means = {index: fmean(values) for index, values in losses.items()}
-        own = [value for index, value in means.items() if not self.chosen[index].prior]
+        with averaged(state) as weights:
+            means = self.item_losses(state.device)
+        own = [value for value, item in zip(means, self.chosen, strict=True) if not item.prior]
         concepts: dict[str, list[float]] = {}
-        for index, value in means.items():
-            item = self.chosen[index]
+        for value, item in zip(means, self.chosen, strict=True):
             concepts.setdefault("prior" if item.prior else item.concept, []).append(value)
         per_concept = {name: fmean(values) for name, values in sorted(concepts.items())} if len(concepts) > 1 else {}
-        return Validated(state.step, fmean(own or means.values()), per_concept, weights)
+        return Validated(state.step, fmean(own or means), per_concept, weights)
+
+    def item_losses(self, device: torch.device) -> tuple[float, ...]:
+        """Each chosen item's mean loss over its visits, with the model's weights as they are."""
+        losses: list[list[float]] = [[] for _ in self.chosen]
+        explained = explained_memory(self.recipe, device, "measuring the held-out loss")
+        with explained, evaluating(self.model), torch.no_grad():
+            for chunk, batch, rng in self._batches():
+                seed_modules(rng, device)
+                with autocast(self.precision, device):
+                    loss = self.engine.loss(self.model, on_device(batch, device), self._recipe, rng)
+                for index, value in zip(chunk, loss.per_item.tolist(), strict=True):
+                    losses[index].append(value)
+        return tuple(fmean(values) for values in losses)
 
     @cached_property
     def _recipe(self) -> Recipe:

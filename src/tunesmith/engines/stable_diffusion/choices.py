@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tunesmith.data.buckets import bucket_sizes, bucket_without_upscale, nearest_bucket
 from tunesmith.data.item import Item
@@ -136,14 +135,3 @@ def _check_size(base: Base, recipe: Recipe) -> None:
                 expected=f"a multiple of {factor}, as the base's autoencoder needs",
                 do=f"set it to {max(factor, round(side / factor) * factor)}",
             )
-
-
-def tokenizer_folder(recipe: Recipe) -> Path | None:
-    """The base's own tokenizer folder, or None where the shipped one serves."""
-    from tunesmith.engines.stable_diffusion.open import resolve
-    from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer
-
-    if recipe.base.path is None:
-        return None
-    folder = resolve(recipe.base) / "tokenizer"
-    return folder if has_tokenizer(folder) else None

@@ -9,7 +9,8 @@ import torch
 from tunesmith.data.captions import shuffle_and_drop
 from tunesmith.data.item import Item
 from tunesmith.engines.protocol import Batch, Example
-from tunesmith.engines.stable_diffusion.choices import knobs, text_is_live, tokenizer_folder
+from tunesmith.engines.stable_diffusion.choices import knobs, text_is_live
+from tunesmith.engines.stable_diffusion.open import tokenizer_folder
 from tunesmith.engines.stable_diffusion.tokenizer import chunked_ids, open_tokenizer
 from tunesmith.numeric.rng import ItemRng, generator
 from tunesmith.recipe.schema import Recipe
@@ -57,7 +58,7 @@ def _text(item: Item, encoded: Encoded, recipe: Recipe, rng: ItemRng) -> dict[st
     if not text_is_live(recipe):  # nothing but a whole caption's dropping can have changed it
         dropped = recipe.data.caption_dropout > 0 and drawn != caption
         return {"states": encoded("text.empty" if dropped else "text")["states"]}
-    tokenizer = open_tokenizer(tokenizer_folder(recipe))
+    tokenizer = open_tokenizer(tokenizer_folder(recipe.base))
     return {"input_ids": torch.tensor(chunked_ids(tokenizer, drawn, knobs(recipe).tokens))}
 
 

@@ -17,7 +17,8 @@ from tunesmith.engines.stable_diffusion.architecture import DEFAULTS, ROLES, Siz
 from tunesmith.engines.stable_diffusion.names import PREFIXES, stored_names
 from tunesmith.engines.stable_diffusion.recognise import foreign_architecture, pipeline_problem
 from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_shapes
-from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer
+from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer, is_shipped
+from tunesmith.engines.starter import starter_folder
 from tunesmith.errors import WeightsError
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.header import Header, TensorInfo, header_hash
@@ -25,6 +26,7 @@ from tunesmith.weights.listing import list_tensors
 
 ENGINE = "stable_diffusion"
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
+TOKENIZER = "tokenizer"
 ARCHITECTURE_KEY = "tunesmith.architecture"  # metadata of single files that we write: sizes shapes do not show
 ABSENT_KEY = "_tunesmith_absent"  # in a model_index.json that we write: roles that no stage has trained yet
 READS = "an SD 1.x single file (.safetensors, .ckpt), a diffusers folder or a hub id"
@@ -60,16 +62,14 @@ def open_base(section: BaseSection) -> Base:
     found = _open_folder(path) if path.is_dir() else _open_single(path)
     schedule = next((entry.schedule for entry in found.values() if entry.schedule), DEFAULTS["scheduler"])
     found.update(_replacements(section))
-    return _assemble(section.path, found, schedule, _tokenizer_part(path))
+    return _assemble(section.path, found, schedule, _tokenizer_part(section))
 
 
 def resolve(section: BaseSection) -> Path:
     """The file or folder behind `section.path`. A hub id is only downloaded when the recipe allows it."""
     name = section.path or ""
     if name == "starter":
-        raise WeightsError(
-            "no starter base ships for stable_diffusion yet", expected=READS, do="train one with method scratch"
-        )
+        return starter_folder(ENGINE)
     path = Path(name).expanduser()
     if path.exists():
         return path
@@ -290,10 +290,14 @@ def _json(file: Path) -> dict[str, Any]:
 def _replacements(section: BaseSection) -> dict[str, _Found]:
     found = {}
     for role, name in section.parts.items():
+        if role == TOKENIZER:
+            continue
         if role not in ROLES:
-            near = difflib.get_close_matches(role, ROLES, n=1)
+            near = difflib.get_close_matches(role, (*ROLES, TOKENIZER), n=1)
             hint = f"did you mean {near[0]!r}?" if near else ""
-            raise WeightsError(f"stable_diffusion has no part {role!r}", expected=f"one of {', '.join(ROLES)}", do=hint)
+            raise WeightsError(
+                f"stable_diffusion has no part {role!r}", expected=f"one of {', '.join((*ROLES, TOKENIZER))}", do=hint
+            )
         found[role] = _open_part(role, Path(name).expanduser())
     return found
 
@@ -328,12 +332,28 @@ def _open_sizes(section: BaseSection) -> Base:
     given = _replacements(section)
     found.update(given)
     declared = next((entry.schedule for entry in given.values() if entry.schedule), None)
-    return _assemble(section.architecture, found, declared or sizes["scheduler"], None)
+    return _assemble(section.architecture, found, declared or sizes["scheduler"], _tokenizer_part(section))
 
 
-def _tokenizer_part(path: Path) -> Part | None:
-    folder = path / "tokenizer"
-    return Part("tokenizer", folder, "files") if path.is_dir() and has_tokenizer(folder) else None
+def tokenizer_folder(section: BaseSection) -> Path | None:
+    """The base's own tokenizer: the one named as a part, or in its folder. None where the shipped one serves."""
+    named = section.parts.get(TOKENIZER)
+    if named is not None:
+        folder = Path(named).expanduser()
+        inner = folder / TOKENIZER
+        folder = inner if has_tokenizer(inner) else folder
+        if not has_tokenizer(folder):
+            raise WeightsError(f"{folder} is no tokenizer", expected="a folder with vocab.json and merges.txt")
+    elif section.path is not None:
+        folder = resolve(section) / TOKENIZER
+    else:
+        return None
+    return folder if has_tokenizer(folder) and not is_shipped(folder) else None
+
+
+def _tokenizer_part(section: BaseSection) -> Part | None:
+    folder = tokenizer_folder(section)
+    return Part(TOKENIZER, folder, "files") if folder is not None else None
 
 
 def _assemble(source: str, found: Mapping[str, _Found], schedule: Sizes, tokenizer: Part | None) -> Base:

@@ -11,7 +11,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import WeightsError
 
@@ -30,7 +30,7 @@ def _shipped_merges() -> tuple[str, ...]:
     return tuple(gzip.decompress(data).decode("utf-8").splitlines())
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """A printable character for each of the 256 bytes, in CLIP's order: printable ones first."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -40,14 +40,33 @@ def _byte_characters() -> list[str]:
 @cache
 def shipped_vocabulary() -> dict[str, int]:
     """Token -> id: 49,408 tokens, the specials last. Treat as read-only."""
-    characters = _byte_characters()
+    characters = byte_characters()
     tokens = [*characters, *(character + "</w>" for character in characters)]
     tokens += [merge.replace(" ", "", 1) for merge in _shipped_merges()]
     return {token: index for index, token in enumerate([*tokens, START, END])}
 
 
+def text_normalizer() -> Any:
+    """Lower case, single spaces, composed characters."""
+    from tokenizers import Regex, normalizers
+
+    return normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+
+
+def pre_tokenizer() -> Any:
+    """Words, single digits and runs of signs, as bytes."""
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+
+
 def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
     tokenizer = Tokenizer(
@@ -60,15 +79,7 @@ def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Toke
             unk_token=END,
         )
     )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    tokenizer.normalizer, tokenizer.pre_tokenizer = text_normalizer(), pre_tokenizer()
     return tokenizer
 
 
@@ -113,6 +124,12 @@ def has_tokenizer(folder: Path) -> bool:
     return (folder / "vocab.json").is_file() or (folder / "tokenizer.json").is_file()
 
 
+@cache
+def is_shipped(folder: Path) -> bool:
+    """Whether the tokenizer in `folder` knows the very tokens of the shipped one."""
+    return open_tokenizer(folder).get_vocab() == shipped_vocabulary()
+
+
 def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of `text` without start and end."""
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -144,16 +161,20 @@ def write_tokenizer(folder: Path, source: Path | None = None) -> None:
 
     `source` is the base's own tokenizer folder, copied as it is; None writes the shipped one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if source is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         for entry in sorted(source.iterdir()):
             if entry.is_file():
                 (folder / entry.name).write_bytes(entry.read_bytes())
         return
-    merges = "\n".join(["#version: 0.2", *_shipped_merges()]) + "\n"
-    (folder / "merges.txt").write_text(merges, encoding="utf-8")
-    vocabulary = json.dumps(shipped_vocabulary(), ensure_ascii=False)
-    (folder / "vocab.json").write_text(vocabulary, encoding="utf-8")
+    write_tokenizer_files(folder, shipped_vocabulary(), list(_shipped_merges()))
+
+
+def write_tokenizer_files(folder: Path, vocabulary: dict[str, int], merges: list[str]) -> None:
+    """Write the four files that CLIPTokenizer reads; `merges` are pairs with a space between."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     specials = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
     (folder / "special_tokens_map.json").write_text(json.dumps(specials, indent=2) + "\n", encoding="utf-8")
     settings = {**specials, "do_lower_case": True, "model_max_length": CHUNK + 2, "tokenizer_class": "CLIPTokenizer"}

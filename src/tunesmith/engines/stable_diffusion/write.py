@@ -15,7 +15,7 @@ from tunesmith.engines.protocol import Base
 from tunesmith.engines.stable_diffusion.architecture import ROLES
 from tunesmith.engines.stable_diffusion.load import read_part
 from tunesmith.engines.stable_diffusion.names import original_name
-from tunesmith.engines.stable_diffusion.open import ABSENT_KEY, ARCHITECTURE_KEY, FOLDERS
+from tunesmith.engines.stable_diffusion.open import ABSENT_KEY, ARCHITECTURE_KEY, FOLDERS, TOKENIZER
 from tunesmith.engines.stable_diffusion.shapes import tensor_shapes
 from tunesmith.engines.stable_diffusion.tokenizer import write_tokenizer
 from tunesmith.errors import WeightsError
@@ -76,6 +76,12 @@ def _present(base: Base, replaced: Replaced) -> list[str]:
 def _write_single(base: Base, replaced: Replaced, path: Path, dtype: torch.dtype) -> Path:
     if path.suffix != ".safetensors":
         path = path.with_name(path.name + ".safetensors")
+    if TOKENIZER in base.parts:
+        raise WeightsError(
+            f"{base.source} has a tokenizer of its own, which one file has no room for",
+            expected="layout diffusers",
+            do="write a folder",
+        )
     present = _present(base, replaced)
 
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:

@@ -73,10 +73,13 @@ def write_weights(live: Live, folder: Path) -> None:
             write_adapter(folder, adapter, engine.layouts, opened.base, "peft", "fp32", metadata)
             return
         weights = engine.trained_weights(live.model)
-        # One file where the engine has such a layout; else the checkpoint's folder is the base's folder.
+        # One file where the engine has such a layout and the base fits in: a tokenizer of its own does not. Else the
+        # checkpoint's folder is the base's folder.
         layouts = engine.layouts.weight_layouts
-        single = "single_file" in layouts
-        layout, target = ("single_file", folder / "model.safetensors") if single else (layouts[0], folder)
+        if "single_file" in layouts and all(part.layout != "files" for part in opened.base.parts.values()):
+            layout, target = "single_file", folder / "model.safetensors"
+        else:
+            layout, target = next(name for name in layouts if name != "single_file"), folder
         target.parent.mkdir(parents=True, exist_ok=True)
         engine.write_base(opened.base, weights, target, layout, opened.recipe.output.dtype)
 

@@ -19,11 +19,12 @@ from tunesmith.jobs.journal import Journal
 from tunesmith.jobs.lock import hold
 from tunesmith.jobs.records import Started, StateChanged
 from tunesmith.jobs.work.encode_job import do_encode
+from tunesmith.jobs.work.evaluate_job import do_evaluate
 from tunesmith.jobs.work.run import Run
 from tunesmith.jobs.work.stops import Stops, signals_caught
 from tunesmith.jobs.work.train_job import do_train
 
-_KINDS: dict[str, Callable[[Run], None]] = {"train": do_train, "encode": do_encode}
+_KINDS: dict[str, Callable[[Run], None]] = {"train": do_train, "encode": do_encode, "evaluate": do_evaluate}
 _DEFECT_CODE = 1
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
