@@ -23,7 +23,7 @@ LEVELS = (
     ("adapters",),
     ("engines", "catalog"),
     ("training", "generation"),
-    ("exchange",),
+    ("exchange", "evaluation"),
     ("jobs",),
     ("executors",),
     ("starters",),

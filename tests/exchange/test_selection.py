@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.catalog.card import Card
+from tunesmith.catalog.card import Card, base_of
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.errors import CatalogError
-from tunesmith.exchange.selection import base_of, named_weight, select
+from tunesmith.exchange.selection import named_weight, select
 from tunesmith_test_engines.pictures import write_pictures_base
 
 

@@ -6,11 +6,12 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import CatalogError
+from tunesmith.recipe.schema import BaseSection
 
 FORMAT = 1
 FILE = "meta.json"
@@ -135,3 +136,14 @@ def read_card(folder: Path) -> Card:
     if card.id != folder.name:
         raise CatalogError(f"{file} says it is {card.id!r}", expected=f"{folder.name!r}, its folder's name")
     return card
+
+
+def base_of(card: Card, base: str | None = None) -> BaseSection:
+    """How to open the base of a card; `base` wins. Raises CatalogError where the card does not know one."""
+    if base is not None:
+        return BaseSection(path=base)
+    known = {entry.name for entry in fields(BaseSection)} - {"init"}
+    given = {name: value for name, value in card.base.items() if name in known}
+    if not given.get("path") and not given.get("parts") and not given.get("architecture"):
+        raise CatalogError(f"the card of {card.id} names no base", do="name one with --base")
+    return BaseSection(**given)

@@ -172,8 +172,8 @@ def merge(
 
 
 def _engine_and_base(card: Card, base: str | None, shelf: Shelf) -> tuple[Engine, Base]:
+    from tunesmith.catalog.card import base_of
     from tunesmith.engines.index import engine_named
-    from tunesmith.exchange.selection import base_of
 
     engine = engine_named(card.engine)
     return engine, engine.open(base_of(card, shelf.base_path(base) if base else None))

@@ -18,7 +18,7 @@ group = typer.Typer(help="the small bases that ship with tunesmith", no_args_is_
 def list_starters(as_json: AsJson = False) -> None:
     """Which starters ship, how large they are, and the figures they were measured by."""
     from tunesmith.engines.index import engine_names
-    from tunesmith.engines.starter import CARD, FOLDER
+    from tunesmith.weights.starter import CARD, FOLDER
 
     screen = Screen(as_json)
     found = []
@@ -49,8 +49,8 @@ def build(
 ) -> None:
     """Make a starter from nothing: example data, tokenizer, every stage of training, and its figures. Takes hours."""
     from tunesmith.cli.start import run_to_its_end
-    from tunesmith.engines.starter import CARD
     from tunesmith.starters.build import build_starter
+    from tunesmith.weights.starter import CARD
 
     screen = Screen(as_json)
     made = build_starter(

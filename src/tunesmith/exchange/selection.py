@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.adapters.files import read_adapter
-from tunesmith.catalog.card import Card
+from tunesmith.catalog.card import Card, base_of
 from tunesmith.catalog.shelf import Shelf, weights_path
 from tunesmith.engines.index import engine_named, engine_names
 from tunesmith.engines.protocol import Base, Engine
@@ -86,17 +86,6 @@ def named_weight(text: str) -> tuple[str, float]:
         expected = f"a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
         raise CatalogError(f"the weight of {name!r} is {number}", expected=expected, do=f"write {name}:1")
     return name, weight
-
-
-def base_of(card: Card, base: str | None = None) -> BaseSection:
-    """How to open the base of a card; `base` wins. Raises CatalogError where the card does not know one."""
-    if base is not None:
-        return BaseSection(path=base)
-    known = {entry.name for entry in fields(BaseSection)} - {"init"}
-    given = {name: value for name, value in card.base.items() if name in known}
-    if not given.get("path") and not given.get("parts") and not given.get("architecture"):
-        raise CatalogError(f"the card of {card.id} names no base", do="name one with --base")
-    return BaseSection(**given)
 
 
 def _base_section(shelf: Shelf, cards: dict[str, Card], base: str | None) -> BaseSection:

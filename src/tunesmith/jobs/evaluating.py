@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunesmith.catalog.card import base_of
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.engines.index import recipe_facts
 from tunesmith.errors import CatalogError, JobError
-from tunesmith.exchange.selection import base_of
 from tunesmith.jobs.folder import JobFolder, create_job
 from tunesmith.recipe.load import recipe_from
 

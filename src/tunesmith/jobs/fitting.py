@@ -39,7 +39,7 @@ def fit_presets(engine_name: str, machine: Machine, *, limit_bytes: int) -> tupl
     for preset in engine.facts.presets:
         recipe = read_recipe(
             [],
-            [f"engine.name={engine_name}", f"preset={preset}", "base.path=starter", "data.paths=[example]"],
+            [f"engine.name={engine_name}", f"preset={preset}", "base.path=example", "data.paths=[example]"],
             recipe_facts,
         )
         recipe = settled(engine.facts, replace(recipe, base=BaseSection(architecture=engine.facts.architectures[0])))

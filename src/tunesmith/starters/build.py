@@ -16,7 +16,6 @@ from typing import Any
 
 from tunesmith.engines.index import engine_named
 from tunesmith.engines.stable_diffusion.vocabulary import learn_tokenizer
-from tunesmith.engines.starter import CARD
 from tunesmith.errors import RecipeError
 from tunesmith.jobs.journal import read_events
 from tunesmith.recipe.schema import BaseSection
@@ -25,6 +24,7 @@ from tunesmith.starters.monsters import write_dataset
 from tunesmith.starters.running import RECIPES, Done, RunJob, run_inline, run_recipe, shipped_recipe
 from tunesmith.starters.textures import random_texture
 from tunesmith.weights.atomic import write_json
+from tunesmith.weights.starter import CARD
 
 DATA_SEED = 0
 WORLD_PICTURES, TEXTURES, TOKENS = 20_000, 8_000, 896

@@ -18,11 +18,11 @@ from tunesmith.engines.stable_diffusion.names import PREFIXES, stored_names
 from tunesmith.engines.stable_diffusion.recognise import foreign_architecture, pipeline_problem
 from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_shapes
 from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer, is_shipped
-from tunesmith.engines.starter import starter_folder
 from tunesmith.errors import WeightsError
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.header import Header, TensorInfo, header_hash
 from tunesmith.weights.listing import list_tensors
+from tunesmith.weights.starter import starter_folder
 
 ENGINE = "stable_diffusion"
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
