@@ -19,7 +19,7 @@ from tunesmith.engines.stable_diffusion.vocabulary import learn_tokenizer
 from tunesmith.errors import RecipeError
 from tunesmith.jobs.journal import read_events
 from tunesmith.recipe.schema import BaseSection
-from tunesmith.starters.figures import PROMPTS, measure_image_starter
+from tunesmith.starters.figures import PROMPTS, UNSEEN_PICTURES, measure_image_starter
 from tunesmith.starters.monsters import write_dataset
 from tunesmith.starters.running import RECIPES, Done, RunJob, run_inline, run_recipe, shipped_recipe
 from tunesmith.starters.textures import random_texture
@@ -62,7 +62,9 @@ def build_starter(
     if out.exists():
         shutil.rmtree(out)
     opened.write_base(base, {}, out, "diffusers", "fp16")
-    figures, pictures = measure_image_starter(out, prompts=max(2, round(PROMPTS * share)))
+    figures, pictures = measure_image_starter(
+        out, prompts=max(2, round(PROMPTS * share)), unseen=max(8, round(UNSEEN_PICTURES * share))
+    )
     for index, picture in enumerate(pictures):
         (work / "sheet").mkdir(exist_ok=True)
         picture.save(work / "sheet" / f"{index:03d}.png")

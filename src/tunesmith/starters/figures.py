@@ -46,7 +46,9 @@ def unseen_monsters(count: int) -> list[Monster]:
     return [replace(monster, name=None) for monster in made]
 
 
-def measure_image_starter(folder: Path, *, prompts: int = PROMPTS) -> tuple[StarterFigures, list[Image.Image]]:
+def measure_image_starter(
+    folder: Path, *, prompts: int = PROMPTS, unseen: int = UNSEEN_PICTURES
+) -> tuple[StarterFigures, list[Image.Image]]:
     """The figures of the base in `folder`, and the pictures drawn from the fixed prompts."""
     import torch
 
@@ -55,7 +57,7 @@ def measure_image_starter(folder: Path, *, prompts: int = PROMPTS) -> tuple[Star
     engine = engine_named("stable_diffusion")
     base = engine.open(BaseSection(path=str(folder)))
     session = open_session(engine, base, device=torch.device("cpu"), dtype=torch.float32)
-    monsters = unseen_monsters(UNSEEN_PICTURES)
+    monsters = unseen_monsters(max(unseen, prompts))
     characters = [
         replace(monster, character=new_character(index % CHARACTERS)) for index, monster in enumerate(monsters[:64])
     ]
