@@ -94,6 +94,8 @@ def test_time_is_arithmetic_over_measured_rates(world: World, tmp_path: Path) ->
     plan = planned(world, tmp_path)
     assert plan.minutes is not None
     assert 0 < plan.minutes[0] < plan.minutes[1]
+    # A tiny base: what a step takes besides its arithmetic decides.
+    assert plan.minutes[0] * 60 >= 0.02 * plan.steps
     unknown = planned(world, tmp_path, machine=None)
     assert unknown.minutes is None
     assert "not measured" in to_text(unknown)
