@@ -306,3 +306,13 @@ def test_the_hash_follows_the_recipe_not_its_spelling(tmp_path: Path) -> None:
     longhand = GUIDE.replace("schedule: cosine", "schedule: cosine, name: adamw, weight_decay: 0.01")
     assert recipe_hash(read(tmp_path, longhand)) == recipe_hash(read(tmp_path, GUIDE))
     assert recipe_hash(read(tmp_path, GUIDE, "length.seed=1")) != recipe_hash(read(tmp_path, GUIDE))
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", " . ", "\xa0", "\u2003.", "a/b", "a\\b", "a\nb", "x" * 101])
+def test_what_is_no_name(name: str) -> None:
+    assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["peter", "a.b", "...a", "Ünïcode ☃", "x" * 100])
+def test_what_is_a_name(name: str) -> None:
+    assert is_plain_name(name)

@@ -14,7 +14,8 @@ _Finding = tuple[str, str, str, str]  # knob path, found, expected, do
 
 def is_plain_name(name: str) -> bool:
     """Whether a name can be shown and be a part of a file's name: no control characters, no path separators."""
-    return bool(name.strip(" .")) and len(name) <= 100 and not any(map(is_control, name)) and not set(name) & set("/\\")
+    seen = bool(name.strip().strip(" ."))  # strip() alone knows every kind of space
+    return seen and len(name) <= 100 and not any(map(is_control, name)) and not set(name) & set("/\\")
 
 
 def is_control(letter: str) -> bool:
