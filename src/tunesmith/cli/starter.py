@@ -34,6 +34,8 @@ def list_starters(as_json: AsJson = False) -> None:
         screen.fields({"folder": starter["folder"], "made": starter["made_utc"], **starter["figures"]})
     if not found:
         screen.say("no starter is here")
+        screen.next_steps("tunesmith starter build stable_diffusion --out FOLDER", "tunesmith demo")
+        return
     screen.next_steps("tunesmith demo", "tunesmith train --base starter --data FOLDER --name NAME --steps 400")
 
 

@@ -43,11 +43,6 @@ class Report:
         """As `report.json` keeps it."""
         return dataclasses.asdict(self)
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """The numbers alone, as a card keeps them."""
-        return {measure.name: measure.value for measure in self.measures}
-
 
 def gain(fall: tuple[float, float, float], items: int) -> Measure:
     """How much of the base's held-out loss on the concept is gone."""

@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What every measure needs. `tuned` and `plain` are how to open the checkpoint and its base."""
+    """What every measure needs. `opened.base` is the checkpoint's; `plain` is the base without the checkpoint."""
 
     run: Run
     opened: Opened
@@ -89,7 +89,6 @@ def do_evaluate(run: Run) -> None:
     with run.phase("losses"):
         _measure_losses(bench, measures, missing)
         run.check_stop()
-    sheet = None
     with run.phase("pictures"):
         sheet = _measure_pictures(bench, measures, missing)
     report = Report(asked.checkpoint, tuple(measures), tuple(missing), sheet)
