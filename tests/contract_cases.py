@@ -35,7 +35,7 @@ class EngineCase:
     settings: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
     request: Mapping[str, Any]
-    recorded: Mapping[str, str | int]
+    recorded: Mapping[str, str | int | float]
     without_gradient: frozenset[str] = frozenset()
 
     @property
@@ -58,8 +58,9 @@ class EngineCase:
         """Every stage with its usual and with all components, fully trained and with adapters."""
         found = {}
         for stage in self.engine.facts.stages:
-            for label, components in {"usual": (), "all": stage.components}.items():
+            for label, every in {"usual": False, "all": True}.items():
                 for name in set(stage.methods) & {"full", "lora"}:
+                    components = (stage.adaptable if name == "lora" else stage.components) if every else ()
                     section = MethodSection(name=name, stage=stage.name, components=components, rank=2, conv_rank=2)
                     found[f"{stage.name}-{name}-{label}"] = section
         return dict(sorted(found.items()))
@@ -93,6 +94,12 @@ def _write_stable_diffusion(path: Path, seed: int) -> Path:
     from tiny_sd import write_single_file
 
     return write_single_file(path, seed=seed)
+
+
+def _write_stable_audio(path: Path, seed: int) -> Path:
+    from tiny_audio import write_folder
+
+    return write_folder(path, seed)
 
 
 CASES: Mapping[str, EngineCase] = {
@@ -133,6 +140,22 @@ CASES: Mapping[str, EngineCase] = {
         },
         request={"steps": 2, "width": 32, "height": 32},
         recorded={"noise": "latents", "timesteps": 400},
+    ),
+    "stable_audio": EngineCase(
+        "stable_audio",
+        _write_stable_audio,
+        sound_items,
+        settings={"window_seconds": 0.5},
+        variants={
+            "plain": {},
+            "flip": {
+                "engine": {"polarity_flip": True, "whole_seconds": False, "crop": "start", "condition_dropout": 0.5},
+                "data": {"caption_dropout": 0.5},
+            },
+            "tags": {"data": {"shuffle_tags": True, "tag_dropout": 0.3, "caption_dropout": 0.3}},
+        },
+        request={"steps": 2, "seconds": 0.2},
+        recorded={"noise": "latents", "times": 0.4},
     ),
 }
 

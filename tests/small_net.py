@@ -73,13 +73,18 @@ class Tables:
             return f"base_model.model.{canonical}"
         return f"{self.folders[component]}.{canonical}"
 
-    def adapter_layer(self, layout: str, stem: str, base: Any) -> tuple[str, str] | None:
+    @property
+    def prefixes(self) -> Mapping[str, tuple[str, ...]]:
+        """Folders, and peft's own start."""
+        return {"peft": ("base_model.model.",), "diffusers": tuple(f"{name}." for name in self.folders.values())}
+
+    def adapter_layers(self, layout: str, stem: str, base: Any) -> tuple[tuple[str, str], ...]:
         """By trying all of the base's layers."""
         for component, layers in base.items():
             for canonical in layers:
                 if self.adapter_stem(layout, component, canonical) == stem:
-                    return component, canonical
-        return None
+                    return ((component, canonical),)
+        return ()
 
     def metadata(self, layout: str, base: Any) -> Mapping[str, str]:
         """One line for kohya."""

@@ -267,7 +267,8 @@ def test_sounds_are_items_too(tmp_path, picture):
         (tmp_path / f"2_cat/{name}.txt").write_text(f"a {name} meow")
     reading = read_items([tmp_path / "2_cat"], DataSection(), media=("audio",))
     assert [item.text["caption"] for item in reading.items] == ["a a meow", "a b meow"]
-    assert reading.items[0].media["audio"].facts == {"seconds": 0.5, "rate": 8000, "channels": 1, "format": "WAV"}
+    facts = {"seconds": 0.5, "rate": 8000, "channels": 1, "format": "WAV", "subtype": "PCM_16"}
+    assert reading.items[0].media["audio"].facts == facts
     assert (reading.items[0].group, reading.items[0].repeats) == (reading.items[0].media["audio"].sha256, 2)
     assert any(".png" in note for note in reading.notes)
 

@@ -172,8 +172,7 @@ def test_the_merged_checkpoint_is_base_plus_adapter(run: Run, exported: Path, fu
     base = engine.open(BaseSection(path=str(full_size_base)))
     changed = {}
     for stem in {key.split(".")[0] for key in adapter}:
-        layer = engine.layouts.adapter_layer("kohya", stem, base)
-        assert layer is not None
+        (layer,) = engine.layouts.adapter_layers("kohya", stem, base)
         changed[original_name(layer[0], f"{layer[1]}.weight", base.architecture[layer[0]])] = stem
     assert len(changed) == 264
     with safe_open(full_size_base, "pt") as before, safe_open(merged, "pt") as after:

@@ -4,7 +4,10 @@
   One alpha for all layers and one for spatial convolutions, since diffusers misreads others (see `evened`).
 - diffusers: one file, `unet....to_q.lora_A.weight`, `.lora_B.weight`. It has no place for alpha that every reader
   looks at, so alpha / rank is multiplied into `lora_B`, and readers that assume 1 are right.
+- comfy: one file under the base's original names, `....to_qkv.lora_A.weight`, `.lora_B.weight`, `.alpha`: what ComfyUI
+  reads for bases whose layers it keeps fused.
 - peft: folders, see `peft_folder`.
+- layouts of other trainers that an engine names beside these are only read.
 """
 
 from __future__ import annotations
@@ -21,16 +24,17 @@ import torch
 
 from tunesmith.adapters import peft_folder
 from tunesmith.adapters.adapter import Adapter, Layer, Pair, check_whole, usual_rank_and_alpha
+from tunesmith.adapters.fused import join_pairs, split_pair
 from tunesmith.adapters.keys import recognised, refuse_leftovers
 from tunesmith.adapters.peft_folder import rounded
 from tunesmith.adapters.seams import Names
 from tunesmith.errors import AdapterError
-from tunesmith.weights.files import edit_metadata, open_tensors, write_safetensors
+from tunesmith.weights.files import TensorFile, edit_metadata, open_tensors, write_safetensors
 from tunesmith.weights.hashes import sshs_legacy_hash, tensor_hash
 
 DTYPES: Mapping[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DIFFUSERS_KEY = "lora_adapter_metadata"
-LAYOUTS = ("kohya", "diffusers", "peft")
+LAYOUTS = ("kohya", "diffusers", "comfy", "peft")
 
 
 def read_adapter(path: Path, layouts: Names, base: Any, layout: str | None = None) -> Adapter:
@@ -45,7 +49,7 @@ def read_adapter(path: Path, layouts: Names, base: Any, layout: str | None = Non
     if not path.exists():
         raise AdapterError(f"{path} does not exist", expected="a LoRA file or a PEFT folder", do="check the path")
     with open_tensors(path) as file:
-        found = layout or recognised(path, file.names, layouts.folders.values())
+        found = layout or recognised(path, file.names, layouts.prefixes)
         if found == "peft":
             if peft_folder.CONFIG in {entry.name for entry in path.parent.iterdir()}:
                 return peft_folder.read(path.parent, layouts, base)
@@ -55,22 +59,31 @@ def read_adapter(path: Path, layouts: Names, base: Any, layout: str | None = Non
                 do="keep both",
             )
         slots, leftover = peft_folder.gather(file)
+        leftover += [name for name in file.names if name.endswith(".dora_scale") and not _by_row(found, file, name)]
         if leftover:
             refuse_leftovers(path, leftover)
         stated = _stated(path, file.metadata)
         layers: dict[Layer, Pair] = {}
         unknown: list[str] = []
         for stem, values in slots.items():
-            layer = layouts.adapter_layer(found, stem, base)
-            if layer is None:
+            members = layouts.adapter_layers(found, stem, base)
+            if not members:
                 unknown.append(stem)
-            else:
-                layers[layer] = _pair(path, stem, values, _stated_alpha(stem, stated))
+                continue
+            pair = _pair(path, stem, values, _stated_alpha(stem, stated))
+            pairs = (pair,) if len(members) == 1 else split_pair(stem, pair, len(members))
+            if set(members) & set(layers):
+                raise AdapterError(f"{path} names a layer twice, in two spellings", do="this file is damaged")
+            layers.update(zip(members, pairs, strict=True))
         if unknown:
             raise foreign(path, unknown, len(slots))
-        if len(layers) != len(slots):
-            raise AdapterError(f"{path} names a layer twice, in two spellings", do="this file is damaged")
         return Adapter(layers, dict(file.metadata))
+
+
+def _by_row(layout: str, file: TensorFile, name: str) -> bool:
+    """Whether a DoRA scale is one number an output row, which only ComfyUI's files say by their shape [out, 1]."""
+    shape = file.info(name).shape
+    return layout == "comfy" and len(shape) == 2 and shape[1] == 1
 
 
 def foreign(path: Path, unknown: list[str], total: int) -> AdapterError:
@@ -159,12 +172,15 @@ def write_adapter(
     text = {**layouts.metadata(layout, base), **{key: str(value) for key, value in metadata.items()}}
     if layout == "peft":
         peft_folder.write(path, adapter, layouts, DTYPES[dtype], text)
+    elif layout == "comfy":
+        tensors = dict(_comfy(adapter, layouts, DTYPES[dtype], base))
+        write_safetensors(path, tensors, {"format": "pt", **text})
     elif layout == "diffusers":
         tensors = dict(_diffusers(adapter, layouts, DTYPES[dtype]))
         write_safetensors(path, tensors, {"format": "pt", **text})
     else:
         even = evened(adapter)
-        tensors = dict(_kohya(even, layouts, DTYPES[dtype]))
+        tensors = dict(_kohya(even, layouts, DTYPES[dtype], base))
         _write_kohya(path, tensors, {**_network(even), **text})
 
 
@@ -190,12 +206,31 @@ def _spatial(pair: Pair) -> bool:
     return pair.down.dim() > 2 and pair.down.shape[2:].numel() > 1
 
 
-def _kohya(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    for (component, canonical), pair in adapter.layers.items():
-        stem = layouts.adapter_stem("kohya", component, canonical)
+def _by_stem(adapter: Adapter, layouts: Names, layout: str, base: Any) -> Iterator[tuple[str, Pair]]:
+    """Every layer of a file with its pair; layers that the layout fuses come as one."""
+    stems = {layer: layouts.adapter_stem(layout, *layer) for layer in adapter.layers}
+    for stem in dict.fromkeys(stems.values()):
+        own = [layer for layer, name in stems.items() if name == stem]
+        members = layouts.adapter_layers(layout, stem, base) or tuple(own)
+        pairs = [adapter.layers.get(layer) for layer in members]
+        yield stem, adapter.layers[own[0]] if len(members) == 1 else join_pairs(stem, pairs)
+
+
+def _kohya(adapter: Adapter, layouts: Names, dtype: torch.dtype, base: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    for stem, pair in _by_stem(adapter, layouts, "kohya", base):
         yield f"{stem}.lora_down.weight", rounded(stem, pair.down, dtype)
         yield f"{stem}.lora_up.weight", rounded(stem, pair.up, dtype)
         yield f"{stem}.alpha", rounded(stem, torch.tensor(pair.alpha), dtype)
+
+
+def _comfy(adapter: Adapter, layouts: Names, dtype: torch.dtype, base: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Original names with lora_A and lora_B, alpha always there; DoRA's magnitudes by output row, [out, 1]."""
+    for stem, pair in _by_stem(adapter, layouts, "comfy", base):
+        yield f"{stem}.lora_A.weight", rounded(stem, pair.down, dtype)
+        yield f"{stem}.lora_B.weight", rounded(stem, pair.up, dtype)
+        yield f"{stem}.alpha", rounded(stem, torch.tensor(pair.alpha), dtype)
+        if pair.magnitude is not None:
+            yield f"{stem}.dora_scale", rounded(stem, pair.magnitude.reshape(-1, 1), dtype)
 
 
 def _diffusers(adapter: Adapter, layouts: Names, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:

@@ -20,6 +20,13 @@ SLOTS: Mapping[str, str] = {
     ".lora_magnitude_vector.weight": "magnitude",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
+    ".dora_scale": "magnitude",
+    "/lora_down.weight": "down",
+    "/lora_up.weight": "up",
+    "/dora_mag.weight": "magnitude",
+    ".parametrizations.weight.0.lora_A": "down",
+    ".parametrizations.weight.0.lora_B": "up",
+    ".parametrizations.weight.0.magnitude": "magnitude",
 }
 
 # Part of a key -> what kind of file that makes it, for those that are not LoRA.
@@ -46,23 +53,23 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
-def recognised(path: Path, names: Iterable[str], folders: Iterable[str]) -> str:
-    """The layout (kohya, diffusers or peft) that a file's keys speak of. Raises AdapterError naming the first other."""
+def recognised(path: Path, names: Iterable[str], prefixes: Mapping[str, tuple[str, ...]]) -> str:
+    """The layout that a file's keys speak of, by how its stems begin. Raises AdapterError naming the first other."""
     names = list(names)
     stems = [split[0] for name in names if (split := split_key(name)) is not None]
     if not stems:
         refuse_leftovers(path, names)
-    if all(stem.startswith(PEFT_PREFIX) for stem in stems):
-        return "peft"
+    for layout, starts in prefixes.items():
+        if all(stem.startswith(starts) for stem in stems):
+            return layout
     if all("." not in stem for stem in stems):
         return "kohya"
-    known = tuple(f"{folder}." for folder in folders)
-    if all(stem.startswith(known) for stem in stems):
-        return "diffusers"
-    odd = next(stem for stem in stems if not stem.startswith(known))
+    known = tuple(start for starts in prefixes.values() for start in starts)
+    odd = next((stem for stem in stems if not stem.startswith(known)), stems[0])
+    ways = ", ".join(f"{layout} ({' or '.join(starts)})" for layout, starts in prefixes.items())
     raise AdapterError(
         f"{path} names its layers in a way no layout explains: {odd!r}",
-        expected=f"kohya (lora_unet_...), diffusers ({' or '.join(known)}) or PEFT ({PEFT_PREFIX}...) names",
+        expected=f"names of kohya (lora_unet_...), {ways}",
         do="check that this LoRA is for this engine",
     )
 

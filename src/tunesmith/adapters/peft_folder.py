@@ -157,8 +157,8 @@ def _layer(folder: Path, name: str, component: str | None, layouts: Names, base:
     """The layer that a name inside a PEFT folder means. Raises AdapterError where it means none, or two."""
     owners = [component] if component in layouts.folders else list(layouts.folders)
     stems = [f"{PEFT_PREFIX}{name}", *(f"{layouts.folders[owner]}.{name}" for owner in owners if owner is not None)]
-    found = {layouts.adapter_layer("peft", stem, base) for stem in stems} - {None}
-    hits = [hit for hit in found if hit is not None and hit[0] in owners]
+    found = {layer for stem in stems for layer in layouts.adapter_layers("peft", stem, base)}
+    hits = [hit for hit in found if hit[0] in owners]
     if len(hits) != 1:
         raise AdapterError(
             f"{name!r} in {folder} names {'no layer' if not hits else 'layers of several components'} of this base",

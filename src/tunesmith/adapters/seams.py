@@ -58,8 +58,13 @@ class Names(Protocol):
         """The layer's name in an adapter file of `layout`."""
         ...
 
-    def adapter_layer(self, layout: str, stem: str, base: Any) -> tuple[str, str] | None:
-        """(component, canonical) of a stem, or None."""
+    @property
+    def prefixes(self) -> Mapping[str, tuple[str, ...]]:
+        """Layout -> what its stems begin with; `kohya` needs none, its stems have no dot."""
+        ...
+
+    def adapter_layers(self, layout: str, stem: str, base: Any) -> tuple[tuple[str, str], ...]:
+        """The (component, canonical) layers of a stem, several where the layout stacks their outputs; () for none."""
         ...
 
     def metadata(self, layout: str, base: Any) -> Mapping[str, str]:

@@ -13,7 +13,10 @@ from tunesmith.engines.protocol import Engine
 from tunesmith.errors import RecipeError
 
 GROUP = "tunesmith.engines"
-OWN = {"stable_diffusion": "tunesmith.engines.stable_diffusion:engine"}
+OWN = {
+    "stable_diffusion": "tunesmith.engines.stable_diffusion:engine",
+    "stable_audio": "tunesmith.engines.stable_audio:engine",
+}
 
 
 def engine_names() -> tuple[str, ...]:

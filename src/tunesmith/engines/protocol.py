@@ -42,12 +42,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One thing that can be trained. `components` may train; `usual` train unless the recipe says otherwise."""
+    """One thing that can be trained. `components` may train; `usual` train unless the recipe says otherwise.
+
+    `adapted` are those that an adapter can go on, None where that is all of them.
+    """
 
     name: str
     components: tuple[str, ...]
     usual: tuple[str, ...]
     methods: tuple[str, ...] = ("lora", "dora", "full", "scratch")
+    adapted: tuple[str, ...] | None = None
+
+    @property
+    def adaptable(self) -> tuple[str, ...]:
+        """The components that an adapter can go on."""
+        return self.components if self.adapted is None else self.adapted
 
 
 @dataclass(frozen=True)
@@ -249,13 +258,15 @@ class Layouts(Protocol):
     folders: Mapping[str, str]  # component -> subfolder in a PEFT or diffusers tree, {"denoiser": "unet", ...}
     adapter_layouts: tuple[str, ...]  # such as ("kohya", "diffusers", "peft")
     weight_layouts: tuple[str, ...]  # such as ("single_file", "diffusers")
+    prefixes: Mapping[str, tuple[str, ...]]  # layout -> what its stems begin with, for layouts told apart by that
 
     def adapter_stem(self, layout: str, component: str, canonical: str) -> str:
         """The layer's name in an adapter file of `layout` (without the `.lora_down.weight` part)."""
         ...
 
-    def adapter_layer(self, layout: str, stem: str, base: Base) -> tuple[str, str] | None:
-        """Inverse of `adapter_stem`: (component, canonical), or None where the stem names no layer of `base`."""
+    def adapter_layers(self, layout: str, stem: str, base: Base) -> tuple[tuple[str, str], ...]:
+        """Inverse of `adapter_stem`: the (component, canonical) layers that a stem stands for; () where it names none
+        of `base`. Several where the layout fuses layers of one input: their outputs are stacked in this order."""
         ...
 
     def live_name(self, component: str, canonical: str) -> str:

@@ -174,7 +174,7 @@ def _initial(run: RecordedRun, engine: Engine, base: Base, attached: Attached) -
     layers: dict[Layer, Pair] = dict(attached.adapter().layers)
     absent = set(layers)
     for module, tensors in run.init.items():
-        layer = engine.layouts.adapter_layer("kohya", module, base)
+        layer = next(iter(engine.layouts.adapter_layers("kohya", module, base)), None)
         if layer is None:
             raise ExchangeError(f"the recorded module {module!r} is no layer of this base", do="check the base")
         if layer not in layers:
@@ -230,7 +230,7 @@ def _compared(run: RecordedRun, engine: Engine, base: Base, final: Adapter) -> t
     found: dict[str, float] = {}
     squares = [0.0, 0.0]
     for module, tensors in run.final.items():
-        layer = engine.layouts.adapter_layer("kohya", module, base)
+        layer = next(iter(engine.layouts.adapter_layers("kohya", module, base)), None)
         if layer is None:
             raise ExchangeError(f"the recorded module {module!r} is no layer of this base", do="check the base")
         for slot in ("up", "down"):

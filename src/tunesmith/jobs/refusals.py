@@ -46,6 +46,9 @@ def _method(recipe: Recipe, engine: Engine, stage: Stage) -> tuple[Refusal, ...]
         if component not in stage.components:
             where = f"{title}, stage {stage.name},"
             found.append(_unknown(where, "component", component, stage.components, "method.components"))
+        elif method.name in ADAPTERS and component in method.components and component not in stage.adaptable:
+            what = f"component {component!r} that an adapter can go on: {component} trains with method full; no"
+            found.append(_unknown(title, what, component, stage.adaptable, "method.components"))
     return tuple(dict.fromkeys(found))
 
 

@@ -6,6 +6,8 @@ arXiv 2006.11239, equation 4). Functions take it as a scalar or as [batch] and s
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -42,3 +44,12 @@ def offset_noise(noise: torch.Tensor, strength: float, offsets: torch.Tensor) ->
     Lets a model learn very dark and very bright pictures (Guttenberg, "Diffusion with offset noise", 2023).
     """
     return noise + strength * stretched(offsets, noise)
+
+
+def cosine_angles(times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(signal, noise) shares cos(pi t / 2), sin(pi t / 2) of the cosine schedule at times in 0 to 1, in their shape.
+
+    From the angle itself: as square roots of alpha_bar the smaller one would lose half its digits near the ends.
+    """
+    angles = times * (math.pi / 2)
+    return torch.cos(angles), torch.sin(angles)

@@ -27,7 +27,7 @@ from tunesmith.weights.atomic import write_json
 from tunesmith.weights.starter import CARD
 
 DATA_SEED = 0
-WORLD_PICTURES, TEXTURES, TOKENS = 20_000, 8_000, 896
+WORLD_PICTURES, TEXTURES, TOKENS = 20_000, 12_000, 896
 ARCHITECTURE = RECIPES / "image.json"
 
 
@@ -52,7 +52,9 @@ def build_starter(
     common = {"base.architecture": ARCHITECTURE, "length.seed": DATA_SEED}
     say("2/4  the autoencoder")
     paths = {"data.paths": [world, textures], "base.parts": {"tokenizer": tokenizer}}
-    autoencoder = _stage("image_autoencoder", {**common, **paths}, home, run_job=run_job, share=share)
+    begun = _stage("image_autoencoder", {**common, **paths}, home, run_job=run_job, share=share)
+    sharpen = {"data.paths": [world, textures], "length.seed": DATA_SEED, "base.path": begun.weights}
+    autoencoder = _stage("image_autoencoder_fine", sharpen, home, run_job=run_job, share=share)
     say("3/4  the denoiser and its text encoder")
     parts = {"base.parts": {"tokenizer": tokenizer, "autoencoder": autoencoder.weights}}
     denoiser = _stage("image_denoiser", {**common, "data.paths": [world], **parts}, home, run_job=run_job, share=share)
@@ -68,7 +70,7 @@ def build_starter(
     for index, picture in enumerate(pictures):
         (work / "sheet").mkdir(exist_ok=True)
         picture.save(work / "sheet" / f"{index:03d}.png")
-    write_json(out / CARD, _card(engine, out, [autoencoder, denoiser], dataclasses.asdict(figures)))
+    write_json(out / CARD, _card(engine, out, [begun, autoencoder, denoiser], dataclasses.asdict(figures)))
     return out
 
 

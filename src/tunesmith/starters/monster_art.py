@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image
@@ -79,7 +80,11 @@ POSES: Mapping[str, tuple[Point, Point]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn of a monster. `colours` are body and pattern."""
+    """What is drawn of a monster. `colours` are body and pattern.
+
+    `skin` paints over the body alone, given a pen for the whole picture; `hat` stands behind the head, whose top is
+    its second argument.
+    """
 
     body: str
     colours: tuple[Colour, Colour]
@@ -87,6 +92,8 @@ class Figure:
     eyes: int
     pose: str
     crest_colour: Colour = INK
+    skin: Callable[[Pen], None] | None = None
+    hat: Callable[[Pen, float], None] | None = None
 
 
 Stand = tuple[float, float, float]  # where the feet are, x and y of 64, and how large the figure is drawn
@@ -129,6 +136,8 @@ def _monster(pen: Pen, figure: Figure) -> None:
     for part in figure.parts:
         if part in _BEHIND:
             _BEHIND[part](pen, figure, middle)
+    if figure.hat is not None:
+        figure.hat(pen, _top(figure, middle))
     for side in (-1, 1):
         pen.disc(side * half_width * 0.5, -0.8, 3.6, INK, 2.4)
         pen.disc(side * half_width * 0.5, -0.8, 2.8, figure.colours[0], 1.6)
@@ -137,7 +146,11 @@ def _monster(pen: Pen, figure: Figure) -> None:
     _silhouette(pen, figure.body, middle, 0.0, figure.colours[0])
     for part in figure.parts:
         if part in _PATTERNS:
-            _pattern(pen, figure, middle, part)
+            with _covering(pen, figure, middle) as layer:
+                _PATTERNS[part](pen.on(layer), figure.colours[1], middle)
+    if figure.skin is not None:
+        with _covering(pen, figure, middle) as layer:
+            figure.skin(Pen(layer, pen.pixels))
     _face(pen, figure, middle)
 
 
@@ -188,12 +201,13 @@ def _face(pen: Pen, figure: Figure, middle: float) -> None:
     pen.stroke([(-2.6, y + 6.3), (0, y + 7.3), (2.6, y + 6.3)], 1.2, INK)
 
 
-def _pattern(pen: Pen, figure: Figure, middle: float, part: str) -> None:
-    """Paint a skin over the body alone."""
+@contextmanager
+def _covering(pen: Pen, figure: Figure, middle: float) -> Iterator[Image.Image]:
+    """A picture that is laid over the body alone when the block ends."""
     mask = Image.new("L", pen.image.size)
-    _silhouette(Pen(mask, pen.pixels, pen.x, pen.y, pen.zoom), figure.body, middle, 0.0, 255)
+    _silhouette(pen.on(mask), figure.body, middle, 0.0, 255)
     layer = Image.new("RGB", pen.image.size, figure.colours[0])
-    _PATTERNS[part](Pen(layer, pen.pixels, pen.x, pen.y, pen.zoom), figure.colours[1], middle)
+    yield layer
     pen.image.paste(layer, mask=mask)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw
 
@@ -25,6 +25,10 @@ class Pen:
     def canvas(self) -> ImageDraw.ImageDraw:
         """Pillow's pen on the same picture."""
         return ImageDraw.Draw(self.image)
+
+    def on(self, image: Image.Image) -> Pen:
+        """The same pen on another picture of that size."""
+        return replace(self, image=image)
 
     def at(self, points: Sequence[Point]) -> list[Point]:
         """Units to pixels."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tunesmith.starters import monster_art
-from tunesmith.starters.monster_art import SUPERSAMPLING
+from tunesmith.starters.monster_art import INK, SUPERSAMPLING
 from tunesmith.starters.monsters import Monster, figure_of, random_monster
 from tunesmith.starters.pen import Colour, Pen
 
@@ -21,8 +21,8 @@ _SIDE = 64.0
 
 
 def random_texture(rng: random.Random, size: int = 64) -> Image.Image:
-    """One picture, RGB, `size` pixels square: two in three a figure in any colours, the others patterns all over."""
-    if rng.random() < 2 / 3:
+    """One picture, RGB, `size` pixels square: four in five a figure in any colours, the others patterns all over."""
+    if rng.random() < 0.8:
         return _stranger(random_monster(rng), rng, size)
     image = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING), _colour(rng))
     pen = Pen(image, size * SUPERSAMPLING / _SIDE)
@@ -33,9 +33,26 @@ def random_texture(rng: random.Random, size: int = 64) -> Image.Image:
 
 
 def _stranger(monster: Monster, rng: random.Random, size: int) -> Image.Image:
-    """A monster in colours of its own. Characters' skins and crests are left to characters."""
+    """A monster in colours of its own, half of them in a random skin, half in a random hat.
+
+    Characters' skins and crests are left to characters.
+    """
     figure = replace(figure_of(monster), colours=(_colour(rng), _colour(rng)))
+    if rng.random() < 0.5:
+        pattern = _PATTERNS[int(rng.random() * len(_PATTERNS))]
+        figure = replace(figure, skin=lambda pen: pattern(pen, rng))
+    if rng.random() < 0.5:
+        figure = replace(figure, hat=lambda pen, top: _hat(pen, top, rng))
     return monster_art.paint(figure, place=monster.place, position=monster.position, scenery=monster.scenery, size=size)
+
+
+def _hat(pen: Pen, top: float, rng: random.Random) -> None:
+    """One to three inked lumps in one colour on the head."""
+    colour = _colour(rng)
+    for _ in range(1 + int(rng.random() * 3)):
+        x, y, rx, ry = (rng.random() - 0.5) * 16, top - 5 * rng.random(), 2.5 + 4 * rng.random(), 2.5 + 5 * rng.random()
+        pen.disc(x, y, rx + 0.9, INK, ry + 0.9)
+        pen.disc(x, y, rx, colour, ry)
 
 
 def _colour(rng: random.Random) -> Colour:

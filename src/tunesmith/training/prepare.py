@@ -114,10 +114,17 @@ def _unfreeze(
     parameters: dict[str, torch.nn.Parameter] = {}
     buffers: dict[str, torch.Tensor] = {}
     for name in recipe.method.components:
-        module = model.components[name].requires_grad_(True)
+        module = model.components[name]
+        # What the engine loaded frozen beside what trains stays so: fixed frequencies and the like.
+        fixed = {key for key, value in module.named_parameters() if not value.requires_grad}
+        if len(fixed) == sum(1 for _ in module.parameters()):
+            fixed = set()
+        for key, value in module.named_parameters():
+            value.requires_grad_(key not in fixed)
         if any(value.dtype != torch.float32 for value in module.parameters()):
             module.to(torch.float32)
-        parameters.update({f"{name}/{key}": value for key, value in module.named_parameters()})
+        own = {key: value for key, value in module.named_parameters() if key not in fixed}
+        parameters.update({f"{name}/{key}": value for key, value in own.items()})
         buffers.update({f"{name}/{key}": value for key, value in module.named_buffers()})
     return parameters, buffers
 

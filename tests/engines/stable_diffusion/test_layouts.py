@@ -61,7 +61,7 @@ def test_stems_invert(layout: str, base: Base) -> None:
         for layer in adapter_layers(role, SD15[role], convolutions=True):
             stem = engine.layouts.adapter_stem(layout, role, layer)
             stems.add(stem)
-            assert engine.layouts.adapter_layer(layout, stem, base) == (role, layer)
+            assert engine.layouts.adapter_layers(layout, stem, base) == ((role, layer),)
     assert len(stems) == 350
 
 
@@ -101,7 +101,7 @@ def test_stems_invert(layout: str, base: Base) -> None:
     ],
 )
 def test_foreign_spellings(layout: str, stem: str, expected: tuple[str, str] | None, base: Base) -> None:
-    assert engine.layouts.adapter_layer(layout, stem, base) == expected
+    assert engine.layouts.adapter_layers(layout, stem, base) == ((expected,) if expected else ())
 
 
 def test_every_layer_has_an_original_name() -> None:

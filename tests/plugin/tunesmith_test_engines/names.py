@@ -30,13 +30,18 @@ class TestLayouts:
             return f"{self.stems[component]}_{canonical.replace('.', '_')}"
         return f"{self.folders[component]}.{canonical}"
 
-    def adapter_layer(self, layout: str, stem: str, base: Base) -> tuple[str, str] | None:
+    @property
+    def prefixes(self) -> Mapping[str, tuple[str, ...]]:
+        """Folders, and peft's own start."""
+        return {"peft": ("base_model.model.",), "diffusers": tuple(f"{name}." for name in self.folders.values())}
+
+    def adapter_layers(self, layout: str, stem: str, base: Base) -> tuple[tuple[str, str], ...]:
         """Inverse of `adapter_stem` over the layers that `base` has."""
         for component in self.folders:
             for canonical in self.layers_of(base, component):
                 if self.adapter_stem(layout, component, canonical) == stem:
-                    return component, canonical
-        return None
+                    return ((component, canonical),)
+        return ()
 
     def live_name(self, component: str, canonical: str) -> str:
         """The layer's name in the running module."""

@@ -8,9 +8,9 @@ from tunesmith.data.buckets import bucket_sizes, bucket_without_upscale, nearest
 from tunesmith.data.item import Item
 from tunesmith.engines.protocol import Base, EncoderSpec, Want
 from tunesmith.engines.stable_diffusion.facts import StableDiffusionKnobs
-from tunesmith.engines.stable_diffusion.fingerprint import part_fingerprint
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.schema import Recipe
+from tunesmith.weights.fingerprint import weights_fingerprint
 
 # Raised when an encoder's output changes although its weights did not.
 ENCODER_REVISION = "1"
@@ -108,7 +108,7 @@ def encoder_specs(base: Base, recipe: Recipe) -> tuple[EncoderSpec, ...]:
     specs = []
     if not text_is_live(recipe):
         tokenizer = base.parts.get("tokenizer")
-        words = part_fingerprint(tokenizer) if tokenizer else "shipped"
+        words = weights_fingerprint(tokenizer.path) if tokenizer and tokenizer.path else "shipped"
         specs.append(EncoderSpec("text_encoder", "caption", f"{_key(base, recipe, 'text_encoder')}-{words}"))
     specs.append(EncoderSpec("autoencoder", "image", _key(base, recipe, "autoencoder")))
     if chosen.mask != "none":
@@ -120,7 +120,7 @@ def encoder_specs(base: Base, recipe: Recipe) -> tuple[EncoderSpec, ...]:
 def _key(base: Base, recipe: Recipe, role: str) -> str:
     part = base.parts[role]
     sizes = json.dumps(base.architecture[role], sort_keys=True)
-    weights = part_fingerprint(part) if part.path is not None else f"seed {recipe.length.seed}"
+    weights = weights_fingerprint(part.path, part.prefix) if part.path is not None else f"seed {recipe.length.seed}"
     return f"{role}-{ENCODER_REVISION}-{weights}-{sizes}"
 
 

@@ -83,13 +83,14 @@ class StableDiffusionLayouts:
     folders: Mapping[str, str] = FOLDERS
     adapter_layouts: tuple[str, ...] = ("kohya", "diffusers", "peft")
     weight_layouts: tuple[str, ...] = ("single_file", "diffusers")
+    prefixes: Mapping[str, tuple[str, ...]] = {"peft": (_PEFT,), "diffusers": tuple(_DIFFUSERS.values())}
 
     def adapter_stem(self, layout: str, component: str, canonical: str) -> str:
         """The layer's name in an adapter file, without the `.lora_down.weight` part."""
         return _stem(layout, component, canonical)
 
-    def adapter_layer(self, layout: str, stem: str, base: Base) -> tuple[str, str] | None:
-        """(component, canonical layer) of a stem, or None where it names no layer of `base`."""
+    def adapter_layers(self, layout: str, stem: str, base: Base) -> tuple[tuple[str, str], ...]:
+        """The one (component, canonical layer) of a stem, or () where it names no layer of `base`."""
         for alias, plain in _KOHYA_ALIASES.items():
             if layout == "kohya" and stem.startswith(alias):
                 stem = plain + stem[len(alias) :]
@@ -98,7 +99,8 @@ class StableDiffusionLayouts:
                 if stem.startswith(f"{start}encoder.layers."):
                     stem = f"{start}text_model.{stem[len(start) :]}"
         sizes = {component: base.architecture[component] for component in ADAPTED}
-        return _inverse(layout, json.dumps(sizes, sort_keys=True)).get(stem)
+        found = _inverse(layout, json.dumps(sizes, sort_keys=True)).get(stem)
+        return (found,) if found else ()
 
     def live_name(self, component: str, canonical: str) -> str:
         """The layer's name in the running module."""

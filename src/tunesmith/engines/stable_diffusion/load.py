@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +13,7 @@ from tunesmith.engines.stable_diffusion.names import live_layer, stored_names
 from tunesmith.engines.stable_diffusion.shapes import tensor_shapes
 from tunesmith.errors import WeightsError
 from tunesmith.weights.files import open_tensors
+from tunesmith.weights.modules import created_module, filled_module
 
 
 def build_module(role: str, sizes: Mapping[str, Any]) -> nn.Module:
@@ -61,33 +60,10 @@ def load_part(
         created = create_part(part.role, sizes, int(seed or 0))
         # torch's own `to`: diffusers' override warns about modules to keep in float32, of which these have none.
         return nn.Module.to(created, device=device, dtype=dtype)
-    module = _unfilled(part.role, sizes, device, dtype)
-    waiting = dict(module.named_parameters())
-    for canonical, tensor in read_part(part, sizes):
-        waiting.pop(live_layer(part.role, canonical)).copy_(tensor)
-    if waiting:
-        raise WeightsError(
-            f"the {part.role} in {part.path} lacks {min(waiting)} ({len(waiting)} tensors in all)",
-            do="the file is damaged; get it again",
-        )
-    return module.to(device).eval()  # buffers only: the parameters are there already
-
-
-def _unfilled(role: str, sizes: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """A module whose parameters have their place in memory, untouched so far.
-
-    All places come before the first tensor is read: what is read and dropped then never lies between them, and the
-    process does not keep its holes.
-    """
-    from accelerate import init_empty_weights  # type: ignore[import-untyped]
-
-    with init_empty_weights(include_buffers=False):  # no file holds buffers (position ids), so they are kept
-        module = build_module(role, sizes)
-    for name, parameter in list(module.named_parameters()):
-        owner, _, leaf = name.rpartition(".")
-        place = torch.empty(parameter.shape, dtype=dtype, device=device)
-        module.get_submodule(owner).register_parameter(leaf, nn.Parameter(place, requires_grad=False))
-    return module
+    named = ((live_layer(part.role, name), tensor) for name, tensor in read_part(part, sizes))
+    return filled_module(
+        lambda: build_module(part.role, sizes), named, device, dtype, source=f"the {part.role} in {part.path}"
+    )
 
 
 def create_part(role: str, sizes: Mapping[str, Any], seed: int) -> nn.Module:
@@ -96,18 +72,14 @@ def create_part(role: str, sizes: Mapping[str, Any], seed: int) -> nn.Module:
     The last layer of every residual branch of a denoiser starts at zero, as in latent diffusion's own code, so that
     it begins as the identity.
     """
-    text = json.dumps([role, seed, sizes], sort_keys=True).encode()
-    drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(drawn)
-        module = build_module(role, sizes)
+    module = created_module(lambda: build_module(role, sizes), [role, seed, sizes])
     if role == "denoiser":
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 layer = name.rpartition(".")[0]
                 if layer == "conv_out" or layer.endswith((".conv2", ".proj_out")):
                     parameter.zero_()
-    return module.requires_grad_(False).eval()
+    return module
 
 
 def part_module(base: Base, role: str, device: torch.device, dtype: torch.dtype, seed: int | None = None) -> nn.Module:

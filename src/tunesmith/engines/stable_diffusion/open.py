@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from tunesmith.errors import WeightsError
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.weights.header import Header, TensorInfo, header_hash
 from tunesmith.weights.listing import list_tensors
-from tunesmith.weights.starter import starter_folder
+from tunesmith.weights.locate import locate_base, near_names, read_json, weights_in
 
 ENGINE = "stable_diffusion"
 FOLDERS = {"denoiser": "unet", "autoencoder": "vae", "text_encoder": "text_encoder"}
@@ -30,7 +28,6 @@ TOKENIZER = "tokenizer"
 ARCHITECTURE_KEY = "tunesmith.architecture"  # metadata of single files that we write: sizes shapes do not show
 ABSENT_KEY = "_tunesmith_absent"  # in a model_index.json that we write: roles that no stage has trained yet
 READS = "an SD 1.x single file (.safetensors, .ckpt), a diffusers folder or a hub id"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MARKERS = {
     "denoiser": {"original": "input_blocks.0.0.weight", "diffusers": "time_embedding.linear_1.weight"},
     "autoencoder": {
@@ -67,43 +64,7 @@ def open_base(section: BaseSection) -> Base:
 
 def resolve(section: BaseSection) -> Path:
     """The file or folder behind `section.path`. A hub id is only downloaded when the recipe allows it."""
-    name = section.path or ""
-    if name == "starter":
-        return starter_folder(ENGINE)
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
-    if _HUB_ID.fullmatch(name) and not path.suffix:
-        return _hub_snapshot(name, section.allow_download)
-    raise WeightsError(f"the base {name} does not exist", expected=READS, do=_near_names(path))
-
-
-def _near_names(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"check the path: the folder {folder} does not exist either"
-    near = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=3, cutoff=0.4)
-    return f"did you mean {' or '.join(near)} in {folder}?" if near else f"check the path: {folder} has no such file"
-
-
-@lru_cache(maxsize=8)
-def _hub_snapshot(name: str, allow_download: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
-    try:
-        return Path(snapshot_download(name, local_files_only=not allow_download, allow_patterns=wanted))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        if allow_download:
-            raise WeightsError(
-                f"the hub id {name} could not be fetched: {error}", do="check the id and the network"
-            ) from error
-        raise WeightsError(
-            f"{name} is neither a file nor a folder, and no copy of that hub id is on this machine",
-            expected=READS,
-            do="set base.allow_download=true to download it, or give a path",
-        ) from error
+    return locate_base(section.path or "", engine=ENGINE, allow_download=section.allow_download, reads=READS)
 
 
 # ---------------------------------------------------------------- single files
@@ -199,7 +160,7 @@ def _declared(role: str, header: Header, path: Path) -> Sizes:
 
 
 def _open_folder(folder: Path) -> dict[str, _Found]:
-    index = _json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
     if problem := pipeline_problem(str(index.get("_class_name", ""))):
         raise WeightsError(f"{folder} is {problem}", expected="an SD 1.x base", do="choose an SD 1.x base")
     missing = [name for name in FOLDERS.values() if not (folder / name).is_dir()]
@@ -227,7 +188,7 @@ def _folder_sizes(role: str, folder: Path) -> Sizes:
     config = folder / "config.json"
     if not config.is_file():
         raise WeightsError(f"{folder} has no config.json", expected=f"a diffusers {FOLDERS[role]} folder")
-    document = {key: value for key, value in _json(config).items() if not key.startswith("_")}
+    document = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
     kept = set(DEFAULTS[role]) | {"act_fn", "norm_eps", "mid_block_scale_factor", "attention_dropout"}
     sizes = {**DEFAULTS[role], **{key: value for key, value in document.items() if key in kept}}
     if problem := _config_problem(role, document):
@@ -237,7 +198,7 @@ def _folder_sizes(role: str, folder: Path) -> Sizes:
 
 def _open_part_folder(role: str, folder: Path, schedule: Sizes | None = None) -> _Found:
     sizes = _folder_sizes(role, folder)
-    weights = _weights_in(folder)
+    weights = weights_in(folder)
     header = list_tensors(weights)
     found = _found(role, weights, header, ("diffusers", ""), sizes)
     return _Found(found.part, found.sizes, found.tensors, schedule)
@@ -254,34 +215,15 @@ def _config_problem(role: str, document: Mapping[str, Any]) -> str | None:
     return None if channels == 4 else f"a U-Net with {channels} input channels (inpainting or editing)"
 
 
-def _weights_in(folder: Path) -> Path:
-    if any(folder.glob("*.safetensors")):
-        return folder
-    pickles = [entry for name in ("*.bin", "*.pt", "*.ckpt") for entry in sorted(folder.glob(name))]
-    if len(pickles) != 1:
-        raise WeightsError(f"{folder} holds no weights", expected="a .safetensors file", do="download it again")
-    return pickles[0]
-
-
 def _schedule(folder: Path) -> Sizes:
     file = folder / "scheduler" / "scheduler_config.json"
-    document = _json(file) if file.is_file() else {}
+    document = read_json(file) if file.is_file() else {}
     schedule = {key: document.get(key, value) for key, value in DEFAULTS["scheduler"].items()}
     if schedule["beta_schedule"] != "scaled_linear":
         raise WeightsError(f"{file} asks for {schedule['beta_schedule']!r} betas", expected="scaled_linear, as SD 1.x")
     if schedule["prediction_type"] not in ("epsilon", "v_prediction"):
         raise WeightsError(f"{file} predicts {schedule['prediction_type']!r}", expected="epsilon or v_prediction")
     return schedule
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{file} cannot be read: {error}", expected="JSON", do="download it again") from error
-    if not isinstance(document, dict):
-        raise WeightsError(f"{file} is not a mapping", expected="a JSON object")
-    return document
 
 
 # ---------------------------------------------------------------- parts and assembly
@@ -305,7 +247,7 @@ def _replacements(section: BaseSection) -> dict[str, _Found]:
 def _open_part(role: str, path: Path) -> _Found:
     if not path.exists():
         raise WeightsError(
-            f"the {role} {path} does not exist", expected="a weights file or folder", do=_near_names(path)
+            f"the {role} {path} does not exist", expected="a weights file or folder", do=near_names(path)
         )
     if path.is_dir():
         inner = path / FOLDERS[role]

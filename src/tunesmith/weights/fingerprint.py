@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tunesmith.engines.protocol import Part
 from tunesmith.weights.header import DTYPE_BYTES, read_header
 from tunesmith.weights.listing import shards
 from tunesmith.weights.pickles import SUFFIXES, locate
@@ -15,11 +14,12 @@ from tunesmith.weights.pickles import SUFFIXES, locate
 _BLOCK_BYTES = 1 << 22
 
 
-def part_fingerprint(part: Part) -> str:
-    """SHA-256 (16 hex digits) over the part's tensors: names, shapes and bytes; of a tokenizer, its files."""
-    if part.path is None:
-        raise ValueError(f"the {part.role} has no file")
-    return _fingerprint(part.path, part.prefix, tuple(_stamps(part.path)))
+def weights_fingerprint(path: Path, prefix: str = "") -> str:
+    """SHA-256 (16 hex digits) over the tensors whose names start with `prefix`: names, shapes and bytes.
+
+    Of a folder without weights (a tokenizer's), over its files.
+    """
+    return _fingerprint(path, prefix, tuple(_stamps(path)))
 
 
 def _stamps(path: Path) -> Iterator[tuple[str, int, int]]:
