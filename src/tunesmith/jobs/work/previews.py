@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tunesmith.data.item import Item
 from tunesmith.engines.protocol import Engine, Media, Sampler
 from tunesmith.errors import PlanRefused
 from tunesmith.events import Sampled
@@ -82,11 +83,19 @@ def draw(engine: Engine, sampler: Sampler, request: Any, *, out: Path, should_st
     return True
 
 
-def request_for(engine: Engine, recipe: Recipe, *, prompt: str, seed: int) -> Any:
-    """A generation request at the size that the recipe trains at, where requests and recipe have one."""
+def request_for(engine: Engine, recipe: Recipe, *, prompt: str, seed: int, like: Item | None = None) -> Any:
+    """A generation request at the size or window that the recipe trains at, where requests and recipe have one.
+
+    Sounds are as long as the item `like`, or else as the window.
+    """
     wanted: dict[str, Any] = {"prompt": prompt, "seed": seed}
-    if "resolution" in {entry.name for entry in fields(recipe.settings)}:
+    own = {entry.name for entry in fields(recipe.settings)}
+    if "resolution" in own:
         wanted |= dict.fromkeys(("width", "height"), recipe.settings.resolution)
+    window = recipe.settings.window_seconds if "window_seconds" in own else None
+    if window is not None:
+        length = like.media["audio"].facts["seconds"] if like is not None and "audio" in like.media else window
+        wanted |= {"window_seconds": window, "seconds": min(window, length)}
     known = {entry.name for entry in fields(engine.facts.request)}
     return engine.facts.request(**{name: value for name, value in wanted.items() if name in known})
 

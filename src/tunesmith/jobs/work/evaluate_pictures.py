@@ -1,0 +1,55 @@
+"""The pictures of an evaluation: copies, leaks, and the sheet real / base / checkpoint."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageOps
+
+from tunesmith.data.item import Item
+from tunesmith.evaluation.likeness import find_copies, mean_change
+from tunesmith.evaluation.report import Measure, memorisation, specificity
+from tunesmith.events import Sampled
+from tunesmith.generation.sheet import contact_sheet
+from tunesmith.jobs.work.evaluation_bench import SHEET, Bench, draw_both
+
+_SHEET_COLUMNS = 8
+_MOST_TRAINING_PICTURES = 500
+_SHOWN_PIXELS = 512
+
+
+def measure_pictures(bench: Bench, measures: list[Measure], missing: list[str]) -> str | None:
+    """Copies and leaks, and the sheet. Returns the sheet's path."""
+    drawn = draw_both(bench)
+    if drawn is None:
+        missing.append("copies, leaks and the sheet: no item has a caption")
+        return None
+    training = [_picture(item) for item in bench.opened.gathered.own[:_MOST_TRAINING_PICTURES]]
+    if len(training) > 1:
+        measures.append(memorisation(find_copies(drawn.after, training)))
+    else:
+        missing.append("copies: one training picture alone does not say how far apart pictures are")
+    if drawn.leaked and drawn.before:
+        changes = mean_change(drawn.before, drawn.after), mean_change(drawn.unasked, drawn.leaked)
+        measures.append(specificity(*changes))
+    else:
+        missing.append("leaks: the checkpoint's card names no trigger")
+    results = bench.run.folder.results
+    for name, pictures in (("base", drawn.before), ("checkpoint", drawn.after), ("without_trigger", drawn.leaked)):
+        for index, picture in enumerate(pictures):
+            path = results / name / f"{index:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+    shown = drawn.items[:_SHEET_COLUMNS]
+    rows = [[_picture(item) for item in shown], drawn.before[:_SHEET_COLUMNS], drawn.after[:_SHEET_COLUMNS]]
+    sheet = results / SHEET
+    labels = ("real", "base", bench.opened.recipe.output.name)
+    contact_sheet(rows, labels, [item.text["caption"] for item in shown]).save(sheet)
+    bench.run.emit(Sampled(0, str(sheet)))
+    return str(sheet)
+
+
+def _picture(item: Item) -> Image.Image:
+    """The item's picture, small enough to hold many."""
+    with Image.open(item.media["image"].path) as picture:
+        shown = ImageOps.exif_transpose(picture).convert("RGB")
+        shown.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
+        return shown
