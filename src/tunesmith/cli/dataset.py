@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunesmith.cli import prepare
 from tunesmith.cli.options import AsJson
 from tunesmith.cli.screen import Screen
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tunesmith.data.source import Reading
 
 group = typer.Typer(help="folders of items: what is in them", no_args_is_help=True)
+group.add_typer(prepare.group)
 
 Folders = Annotated[list[Path], typer.Argument(help="folders of items, read in place and never written to")]
 EngineName = Annotated[
@@ -27,14 +29,19 @@ EngineName = Annotated[
 
 @group.command()
 def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) -> None:
-    """Find what would hurt a training: pictures, captions, counts, duplicates."""
+    """Find what would hurt a training: pictures or sounds, captions, counts, duplicates."""
     from tunesmith.data.findings import examine
-    from tunesmith.engines.index import engine_named, engine_names
+    from tunesmith.data.sound_findings import examine_sounds
+    from tunesmith.engines.index import engine_named
 
     screen = Screen(as_json)
-    facts = engine_named(engine or engine_names()[0]).facts
+    engine = engine or _usual_engine(folders)
+    facts = engine_named(engine).facts
     reading = _read(folders, media=facts.media)
     findings = examine(reading.items, facts, notes=reading.notes)
+    if "audio" in facts.media:
+        rank = {"error": 0, "warning": 1, "note": 2}
+        findings = tuple(sorted((*examine_sounds(reading.items), *findings), key=lambda found: rank[found.severity]))
     if as_json:
         told = [finding for finding in findings if finding.code != "reading"]  # the notes stand beside them
         screen.document({"items": len(reading.items), "notes": reading.notes, "findings": told})
@@ -44,7 +51,8 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
         screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
     if not findings:
         screen.say("nothing to complain about")
-    screen.next_steps(f"tunesmith train --data {quote(str(folders[0]))} --base BASE --name NAME --steps 1200")
+    named = "" if engine == _usual_engine([]) else f" engine.name={engine}"
+    screen.next_steps(f"tunesmith train --data {quote(str(folders[0]))} --base BASE --name NAME --steps 1200{named}")
 
 
 def _said_once(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -62,14 +70,15 @@ def _said_once(findings: Sequence[Finding]) -> Iterator[Finding]:
 def show(folders: Folders, as_json: AsJson = False) -> None:
     """List the items as they were understood: file, size, repeats, concept, caption."""
     screen = Screen(as_json)
-    reading = _read(folders)
+    reading = _read(folders, media=_media(folders))
     if as_json:
         screen.document({"items": reading.items, "notes": reading.notes, "dataset_hash": _hash(reading)})
         return
     rows = []
     for item in reading.items:
         media = next(iter(item.media.values()))
-        size = f"{media.facts.get('width', '?')}x{media.facts.get('height', '?')}"
+        facts = media.facts
+        size = f"{facts['seconds']:.2f} s" if "seconds" in facts else f"{facts.get('width')}x{facts.get('height')}"
         rows.append((media.path.name, size, item.repeats, item.concept or "-", item.text.get("caption", "")))
     screen.table(("file", "size", "repeats", "concept", "caption"), rows)
     counts = Counter(item.concept or "no concept" for item in reading.items)
@@ -89,7 +98,7 @@ def show_split(
     from tunesmith.data.order import split
 
     screen = Screen(as_json)
-    reading = _read(folders)
+    reading = _read(folders, media=_media(folders))
     training, held_out = split(reading.items, fraction, seed)
     names = {
         "training": [next(iter(item.media.values())).path for item in training],
@@ -102,7 +111,25 @@ def show_split(
     screen.say(*(f"  {path}" for path in names["held_out"]))
 
 
-def _read(folders: list[Path], *, media: tuple[str, ...] = ("image",)) -> Reading:
+def _media(folders: Sequence[Path]) -> tuple[str, ...]:
+    """What the folders' items are: sounds where there are sounds and no pictures."""
+    from tunesmith.data.formats import EXTENSIONS
+    from tunesmith.data.sound_sources import hold_sounds_alone
+
+    return ("audio",) if hold_sounds_alone(folders, EXTENSIONS) else ("image",)
+
+
+def _usual_engine(folders: Sequence[Path]) -> str:
+    """The first engine, of those whose items are sounds where the folders hold sounds alone."""
+    from tunesmith.engines.index import engine_named, engine_names
+
+    names = engine_names()
+    if _media(folders) == ("audio",):
+        return next((name for name in names if engine_named(name).facts.media[:1] == ("audio",)), names[0])
+    return names[0]
+
+
+def _read(folders: list[Path], *, media: tuple[str, ...]) -> Reading:
     from tunesmith.data.source import read_items
     from tunesmith.recipe.schema import DataSection
 

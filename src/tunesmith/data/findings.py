@@ -126,7 +126,7 @@ def empty_captions(seen: Examination) -> Iterator[Finding]:
 
 
 def identical_captions(seen: Examination) -> Iterator[Finding]:
-    """One caption for every item of a concept teaches the trigger and everything else in the pictures with it."""
+    """One caption for every item of a concept teaches the trigger and everything else that they share with it."""
     by_concept: dict[str, list[Item]] = defaultdict(list)
     for item in seen.items:
         by_concept[item.concept].append(item)
@@ -138,7 +138,7 @@ def identical_captions(seen: Examination) -> Iterator[Finding]:
                 "warning",
                 "caption_identical",
                 f"all {len(items)} items{of} have the same caption",
-                "say in each what differs: pose, place, light",
+                "say in each what sets it apart from the others",
                 _names(items),
             )
 

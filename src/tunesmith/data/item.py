@@ -28,6 +28,7 @@ class Item:
     `key` is a content hash of media and text. `group` is what may not be split between training and holdout (the
     song, the photo session; by default the item itself). `repeats` is how often one epoch visits it. `weight`
     multiplies its loss. `concept` is what it teaches ("" where none is named). `prior` marks prior preservation.
+    `held_out` is what the dataset itself says of the split; None: nothing. `credits` are JSON's own types.
     """
 
     key: str
@@ -38,4 +39,5 @@ class Item:
     repeats: int = 1
     weight: float = 1.0
     prior: bool = False
-    credits: Mapping[str, str] = field(default_factory=dict)
+    credits: Mapping[str, Any] = field(default_factory=dict)
+    held_out: bool | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tunesmith.data.captions import clean_text, decode_text
+from tunesmith.data.records import clean_record
 from tunesmith.errors import DataError
 
 LIMIT_BYTES = 1 << 30
@@ -18,7 +20,10 @@ _LINE_LIMIT_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """One line. `files` are names by role, relative to the folder; `text` by role; None: the line does not say."""
+    """One line. `files` are names by role, relative to the folder; `text` by role; None: the line does not say.
+
+    `file_name` is absolute only where the line has the file's `sha256`, which the file must then have.
+    """
 
     line: int
     file_name: str
@@ -28,12 +33,21 @@ class Row:
     group: str | None = None
     weight: float = 1.0
     repeats: int = 1
-    credits: Mapping[str, str] = field(default_factory=dict)
+    credits: Mapping[str, Any] = field(default_factory=dict)
+    held_out: bool | None = None
+    sha256: str | None = None
 
 
 _TEXT_FIELDS = {"text": "caption", "caption": "caption", "lyrics": "lyrics", "tags": "tags"}
 _FILE_FIELDS = ("mask", "control")
-_FIELDS = ("file_name", *_TEXT_FIELDS, *_FILE_FIELDS, "concept", "group", "weight", "repeats", "credits")
+_SPLITS = {"train": False, "held_out": True}
+_FIELDS = (
+    "file_name", *_TEXT_FIELDS, *_FILE_FIELDS, "concept", "family", "group", "weight", "repeats", "credits", "licence",
+    "sha256",
+)  # fmt: skip
+# Written beside by `dataset prepare`, for people.
+_KNOWN = ("engine", "seed", "created_utc", "seconds", "source")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_metadata(path: Path) -> tuple[tuple[Row, ...], tuple[str, ...]]:
@@ -59,9 +73,13 @@ def read_metadata(path: Path) -> tuple[tuple[Row, ...], tuple[str, ...]]:
                 do="remove one of the lines",
             )
         rows[row.file_name] = row
-        unknown.update({name: number for name in record if name not in _FIELDS and name not in unknown})
+        unknown.update({name: number for name in record if name not in unknown and not _is_used(name, record[name])})
     notes = tuple(f"{path}: field {name!r} (first in line {line}) is not used" for name, line in unknown.items())
     return tuple(rows.values()), notes
+
+
+def _is_used(name: str, value: Any) -> bool:
+    return name in _FIELDS or name in _KNOWN or (name == "split" and isinstance(value, str) and value in _SPLITS)
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
@@ -90,21 +108,27 @@ def _row(record: Mapping[str, Any], number: int, where: str) -> Row:
     }
     optional = {
         key: clean_text(_text(record[key], key, where), f"{where}, {key}")
-        for key in ("concept", "group")
+        for key in ("concept", "family", "group")
         if record.get(key) is not None
     }
+    sha256 = record.get("sha256")
+    outside = Path(name).is_absolute() and isinstance(sha256, str) and _SHA256.fullmatch(sha256) is not None
+    split = record.get("split")
     return Row(
         line=number,
-        file_name=_inside(name, where),
+        # Who knows the hash of a file has seen it: a line from elsewhere cannot make us read what is ours.
+        file_name=_absolute(name, where) if outside else _inside(name, where),
         files={
             key: _inside(_text(record[key], key, where), where) for key in _FILE_FIELDS if record.get(key) is not None
         },
         text=texts,
-        concept=optional.get("concept"),
+        concept=optional.get("concept", optional.get("family")),
         group=optional.get("group"),
         weight=_number(record.get("weight", 1.0), "weight", where, 0, 1e6),
         repeats=_whole(record.get("repeats", 1), where),
-        credits=_credits(record.get("credits"), where),
+        credits=_credits(record, where),
+        held_out=_SPLITS.get(split) if isinstance(split, str) else None,
+        sha256=sha256 if outside else None,
     )
 
 
@@ -132,18 +156,28 @@ def _whole(value: Any, where: str) -> int:
     return int(number)
 
 
-def _credits(value: Any, where: str) -> dict[str, str]:
+def _credits(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The credits as an object, with the line's licence; measures of the sound as it once was are no credits."""
+    value, licence = record.get("credits"), record.get("licence")
+    stated = {"licence": clean_text(licence, where)} if isinstance(licence, str) else {}
     if value is None:
-        return {}
+        return stated
     if isinstance(value, str):
-        return {"author": clean_text(value, where)}
-    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
-        return {clean_text(key, where): clean_text(text, where) for key, text in value.items()}
+        return stated | {"author": clean_text(value, where)}
+    if isinstance(value, dict):
+        cleaned = clean_record(value, f"{where}, credits")
+        return {key: entry for key, entry in cleaned.items() if key != "analysis" and entry is not None} | stated
     raise DataError(
         f"{where}: credits is {json.dumps(value)[:60]}",
         expected='text, or {"author": …, "licence": …}',
         do="correct that line",
     )
+
+
+def _absolute(name: str, where: str) -> str:
+    if ".." in Path(name).parts or "\0" in name:
+        raise DataError(f"{where}: {name[:80]!r} is no plain path", expected="no .. in it", do="correct it")
+    return name
 
 
 def _inside(name: str, where: str) -> str:

@@ -45,11 +45,18 @@ def split(items: Sequence[Item], fraction: float, seed: int) -> tuple[tuple[Item
 
     A group is held out where a hash of (seed, group) falls below `fraction`, so adding items moves no other, with two
     bounds for small datasets: with two groups or more each side gets one, and at most twice the share is held out.
-    Prior items always train.
+    Where every item says itself whether it is held out, and both sides get one, that holds instead, for any fraction
+    above 0. Prior items always train.
     """
     groups = sorted({item.group for item in items if not item.prior}, key=lambda group: (_place(seed, group), group))
     if fraction <= 0 or len(groups) < 2:
         return tuple(items), ()
+    told = {item.held_out for item in items if not item.prior}
+    if told == {True, False}:
+        return (
+            tuple(item for item in items if item.prior or not item.held_out),
+            tuple(item for item in items if not item.prior and item.held_out),
+        )
     below = sum(_place(seed, group) < fraction for group in groups)
     most = min(len(groups) - 1, max(1, ceil(2 * fraction * len(groups))))
     out = set(groups[: min(max(1, below), most)])

@@ -101,7 +101,9 @@ def item_key(media: Mapping[str, str], text: Mapping[str, str]) -> str:
 def dataset_hash(items: Iterable[Item]) -> str:
     """Identity of a dataset: SHA-256 over its items and how each counts, whatever their order and paths."""
     lines = sorted(
-        f"{item.key} {item.repeats} {item.weight!r} {item.prior} {item.concept!r} {item.group!r}" for item in items
+        f"{item.key} {item.repeats} {item.weight!r} {item.prior} {item.concept!r} {item.group!r}"
+        + ("" if item.held_out is None else f" {item.held_out}")
+        for item in items
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -160,16 +162,24 @@ def _item(entry: Entry, reader: _Reader) -> Item:
     text = {"caption": "", **(row.text if row is not None else {})}
     text["caption"] = _caption(entry, concept, reader)
     hashes = {role: file.sha256 for role, file in media.items()}
+    own = hashes[next(iter(entry.files))]
+    if row is not None and row.sha256 is not None and row.sha256 != own:
+        raise DataError(
+            f"{entry.path} is not the file that {METADATA} line {row.line} was written for",
+            expected="the content of its sha256",
+            do="prepare the dataset again, with copies if the originals change",
+        )
     return Item(
         key=item_key(hashes, text),
         media=media,
         text=text,
         # Not the key: editing a caption must not move an item between training and holdout.
-        group=row.group if row is not None and row.group else hashes[next(iter(entry.files))],
+        group=row.group if row is not None and row.group else own,
         concept=concept,
         repeats=leaf.repeats if row is None else row.repeats,
         weight=1.0 if row is None else row.weight,
         credits={} if row is None else row.credits,
+        held_out=None if row is None else row.held_out,
     )
 
 
