@@ -1,35 +1,39 @@
-"""`tunesmith generate`: pictures from a base and any checkpoints on it."""
+"""`tunesmith generate`: pictures or sounds from a base and any checkpoints on it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.cli.calling import Asked, Call, request_of, say_what, select_for, settle
+from tunesmith.cli.opening import Place, open_on
 from tunesmith.cli.options import AsJson
+from tunesmith.cli.outputs import PICTURE_ENDINGS, as_path, check_out, free, is_one_file, refuse_existing, slug
 from tunesmith.cli.screen import Screen
+from tunesmith.cli.sound_flags import given_flags, sound_wish, with_sound_flags
 from tunesmith.cli.surroundings import Surroundings, surroundings_of
-from tunesmith.errors import DeviceError, RecipeError
+from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
-    from tunesmith.exchange.selection import Selection
     from tunesmith.generation.session import Session
 
 group = typer.Typer()
 
+OUT = "generated"
 Setting = Annotated[
-    list[str] | None, typer.Argument(metavar="[KNOB=VALUE…]", help="other knobs of the engine's request")
+    list[str] | None,
+    typer.Argument(metavar="[KNOB=VALUE…]", help="other knobs of the engine's request; post.KNOB=VALUE for --post"),
 ]
 
 
-@group.command(short_help="make pictures")
+@group.command(short_help="make pictures or sounds")
+@with_sound_flags
 def generate(
     context: typer.Context,
     settings: Setting = None,
-    prompt: Annotated[str | None, typer.Option(help="what to draw")] = None,
+    prompt: Annotated[str | None, typer.Option(help="what to draw, or to hear")] = None,
     negative: Annotated[str | None, typer.Option(help="what to keep out")] = None,
     concept: Annotated[
         str | None,
@@ -44,27 +48,27 @@ def generate(
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="the bare base")] = False,
     base: Annotated[str | None, typer.Option(help="file or folder; else the checkpoint's own base")] = None,
     engine: Annotated[str | None, typer.Option(help="the engine; else the checkpoint's")] = None,
-    seed: Annotated[str | None, typer.Option(metavar="N", help="same seed, same picture")] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="same seed, same picture or sound")] = None,
     steps: Annotated[str | None, typer.Option(metavar="N", help="denoising steps")] = None,
     guidance: Annotated[str | None, typer.Option(metavar="X", help="how strongly the prompt pulls")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="the sampler")] = None,
-    width: Annotated[str | None, typer.Option(metavar="PIXELS", help="width")] = None,
-    height: Annotated[str | None, typer.Option(metavar="PIXELS", help="height")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="pictures: the sampler")] = None,
+    width: Annotated[str | None, typer.Option(metavar="PIXELS", help="pictures: width")] = None,
+    height: Annotated[str | None, typer.Option(metavar="PIXELS", help="pictures: height")] = None,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="how many, with seeds counting up")] = 1,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="precision of the weights")
     ] = None,
-    out: Annotated[Path, typer.Option(help="a folder, or a .png file for one picture")] = Path("generated"),
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help=f"a folder, or one file: .png, .wav, .ogg … [{OUT}]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the file that --out names")] = False,
     as_json: AsJson = False,
-) -> None:
+    **sound: Any,
+) -> int:
     """Generate with the active checkpoint, or the ones named, or the bare base."""
-    from tunesmith.recipe.settings import find_base
-
-    here = surroundings_of(context)
-    screen = Screen(as_json)
-    given: dict[str, Any] = {
+    here, screen, flags = surroundings_of(context), Screen(as_json), given_flags(sound)
+    knobs = {
         "prompt": prompt,
         "negative": negative,
         "seed": seed,
@@ -74,96 +78,71 @@ def generate(
         "width": width,
         "height": height,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    _check_out(out, count, force=force)
-    standing = here.settings()
-    named: list[str] | None = [] if no_adapter else checkpoint
-    if concept is not None:
-        called = _apply_concept(here, concept, given)
-        named = [called] if named is None and called else named
-    given.update(_pairs(settings or []))
-    selection = _select(here, named, base=find_base(base, standing), engine=engine)
-    first = _request(selection.engine.facts.request, given)
-    _say_what(screen, selection)
+    asked = Asked(
+        request={name: value for name, value in knobs.items() if value is not None},
+        words=settings or (),
+        sound=flags,
+        concept=concept,
+        checkpoints=[] if no_adapter else checkpoint,
+        base=base,
+        engine=engine,
+        out=as_path(out if out is not None else OUT, "--out", screen),
+    )
+    if "replay" in flags:
+        return _replay(here, asked, asked.out if out is not None else None, device=device, force=force, screen=screen)
+    call = settle(here, asked, screen)
+    place = _place(here, device, precision)
+    if call.makes_sounds:
+        from tunesmith.cli.generate_sound import Output, make_sounds
+
+        if "minecraft" in flags:
+            flags["minecraft"] = str(as_path(flags["minecraft"], "--minecraft", screen))
+        wish = sound_wish(flags, asked.words)
+        if wish.pack is not None and out is not None:
+            raise RecipeError("--out and --minecraft are both given", do="packs have their own places: leave --out out")
+        make_sounds(here, call, wish, output=Output(asked.out, count, force), place=place, screen=screen)
+        return 0
+    _make_pictures(here, call, asked.out, count=count, force=force, place=place, screen=screen)
+    return 0
+
+
+def _replay(
+    here: Surroundings, asked: Asked, out: Path | None, *, device: str | None, force: bool, screen: Screen
+) -> int:
+    """The sound of --replay again; beside it only places may be given, since everything else is in the credits."""
+    from tunesmith.cli.replay_sound import Again, replay_sound
+
+    stray = [*(f"--{name}" for name in asked.request), *asked.words]
+    stray += [f"--{name.replace('_', '-')}" for name in asked.flags if name != "replay"]
+    stray += [flag for flag, value in (("--concept", asked.concept), ("--engine", asked.engine)) if value is not None]
+    if stray:
+        expected = "--out, --force, --base, --checkpoint, --device, --json"
+        raise RecipeError(f"{stray[0]} is given with --replay", expected=expected)
+    source = as_path(asked.flags["replay"], "--replay", screen)
+    again = Again(out, force, asked.base, asked.checkpoints, device)
+    return replay_sound(here, source, again, screen)
+
+
+def _place(here: Surroundings, device: str | None, precision: str | None) -> Place:
     source = "" if device else str(here.home / "settings.yaml")
-    session = _open(selection, device or standing.device, precision or "auto", device_source=source)
+    return Place(device or here.settings().device, precision or "auto", device_source=source)
+
+
+def _make_pictures(
+    here: Surroundings, call: Call, out: Path, *, count: int, force: bool, place: Place, screen: Screen
+) -> None:
+    check_out(out, PICTURE_ENDINGS, count)
+    if is_one_file(out, PICTURE_ENDINGS):
+        refuse_existing([out], force=force)
+    selection = select_for(here, call)
+    first = request_of(selection.engine.facts.request, call.request)
+    say_what(screen, selection)
+    session, _ = open_on(selection, place)
     written = [_draw(session, _with_seed(first, index), out, screen) for index in range(count)]
     session.close()
-    if as_json:
+    if screen.as_json:
         screen.document({"files": written, "base": selection.base.source, "checkpoints": selection.used})
     screen.next_steps("tunesmith checkpoints list", "the settings are inside each PNG, for this and other tools")
-
-
-def _apply_concept(here: Surroundings, name: str, given: dict[str, Any]) -> str | None:
-    """Fill the concept's template and negative prompt in; returns its checkpoint at its strength."""
-    from tunesmith.catalog.concepts import Concepts
-
-    concept = Concepts(here.home).get(name)
-    given["prompt"] = concept.prompt(given.get("prompt", ""))
-    given.setdefault("negative", concept.negative_prompt)
-    return f"{concept.checkpoint}:{concept.strength:g}" if concept.checkpoint else None
-
-
-def _select(here: Surroundings, named: list[str] | None, *, base: str | None, engine: str | None) -> Selection:
-    from tunesmith.catalog.shelf import Shelf
-    from tunesmith.exchange.selection import select
-
-    return select(Shelf(here.home), named, base=base, engine=engine)
-
-
-def _say_what(screen: Screen, selection: Selection) -> None:
-    screen.say(f"base {selection.base.source}")
-    for used in selection.used:
-        screen.say(f"checkpoint {used.name} at {used.weight:g}" + (" (the active one)" if used.active else ""))
-    if not selection.used:
-        screen.say("no checkpoint: the bare base")
-
-
-def _check_out(out: Path, count: int, *, force: bool) -> None:
-    """Refuse a place that cannot be written before anything is loaded."""
-    one_file = out.suffix.lower() == ".png"
-    if one_file and count > 1:
-        raise RecipeError(f"--out {out} is one file and --count is {count}", do="name a folder")
-    if one_file and out.is_file() and not force:
-        raise RecipeError(f"{out} is there already", do="choose another name, or replace it with --force")
-    if one_file and out.is_dir():
-        raise RecipeError(f"--out {out} is a folder", expected="a .png file, or a folder without that ending")
-    folders = out.parents if one_file else (out, *out.parents)
-    blocked = next((folder for folder in folders if folder.exists() and not folder.is_dir()), None)
-    if blocked is not None:
-        raise RecipeError(f"--out {out}: {blocked} is a file", expected="a folder", do="name another with --out")
-
-
-def _open(selection: Selection, device: str, precision: str, *, device_source: str = "") -> Session:
-    """Load on the device; `device_source` is the file that named it, for the error where it is missing."""
-    from tunesmith.generation.session import open_session
-    from tunesmith.recipe.schema import MethodSection, ResourceSection
-    from tunesmith.training.device import choose_device, choose_precision, set_threads
-
-    resources = ResourceSection(device=device, precision=_checked_precision(precision))
-    try:
-        place = choose_device(resources)
-    except DeviceError as error:
-        if not device_source:
-            raise
-        do = "set another with `tunesmith settings set device auto`, or name one with --device"
-        found = error.found.replace("resources.device", "device")
-        raise DeviceError(f"{device_source}: {found}", expected=error.expected, do=do) from error
-    set_threads(None, place)
-    chosen = choose_precision(resources, place, MethodSection())
-    return open_session(
-        selection.engine, selection.base, device=place, dtype=chosen.dtype, attachments=selection.attachments
-    )
-
-
-def _checked_precision(name: str) -> str:
-    from tunesmith.recipe.knobs import knobs_of
-    from tunesmith.recipe.schema import ResourceSection
-
-    known = next(knob for knob in knobs_of(ResourceSection, "resources") if knob.name == "precision").choices
-    if name not in known:
-        raise RecipeError(f"--precision is {name!r}", expected=f"one of {', '.join(known)}")
-    return name
 
 
 def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
@@ -171,8 +150,8 @@ def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
     from tunesmith.engines.protocol import Media
     from tunesmith.generation.pictures import save_png
 
-    one_file = out.suffix.lower() == ".png"
-    path = out if one_file else _free(out / f"{_slug(request.prompt)}-{request.seed}.png")
+    one_file = is_one_file(out, PICTURE_ENDINGS)
+    path = out if one_file else free(out / f"{slug(request.prompt, 'picture')}-{request.seed}.png")
     for event in session.generate(request):
         if isinstance(event, Media):
             save_png(event, path)
@@ -180,46 +159,7 @@ def _draw(session: Session, request: Any, out: Path, screen: Screen) -> Path:
     return path
 
 
-def _free(path: Path) -> Path:
-    """The path, or the first of `NAME-2.png`, `NAME-3.png` … that nothing has."""
-    number, found = 2, path
-    while found.exists():
-        found = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return found
-
-
-def _request(section: type, given: Mapping[str, str]) -> Any:
-    """The engine's request, every value checked against its knob."""
-    from tunesmith.recipe.document import Node, plain_scalar
-    from tunesmith.recipe.knobs import knobs_of
-    from tunesmith.recipe.values import value_of
-
-    known = {knob.name: knob for knob in knobs_of(section, "request")}
-    for name in given:
-        if name not in known:
-            raise RecipeError(f"this engine's request has no {name!r}", expected=f"one of {', '.join(known)}")
-    texts = {name: value if known[name].type is str else plain_scalar(value) for name, value in given.items()}
-    return section(
-        **{name: value_of(known[name], Node(value, "the request", given[name])) for name, value in texts.items()}
-    )
-
-
 def _with_seed(request: Any, index: int) -> Any:
     from dataclasses import replace
 
     return replace(request, seed=request.seed + index)
-
-
-def _pairs(words: list[str]) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise RecipeError(f"{word!r} is not a setting", expected="KNOB=VALUE, or --prompt for the words")
-        found[name] = value
-    return found
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50] or "picture"
