@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,3 +65,16 @@ def created_module(build: Build, identity: Any) -> nn.Module:
         torch.manual_seed(drawn)
         module = build()
     return module.requires_grad_(False).eval()
+
+
+@contextmanager
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Modules in evaluation mode meanwhile; one in training goes on as it was."""
+    modes = [(module, module.training) for whole in modules for module in whole.modules()]
+    for whole in modules:
+        whole.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

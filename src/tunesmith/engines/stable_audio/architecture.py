@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import WeightsError
+from tunesmith.weights.architectures import Sizes, sizes_named
 
-Sizes = dict[str, Any]
 ROLES = ("denoiser", "projection", "autoencoder", "text_encoder")
 
 DEFAULTS: Mapping[str, Sizes] = {
@@ -113,24 +113,7 @@ NAMED = tuple(_named())
 
 def named_architecture(name: str) -> dict[str, Sizes]:
     """A named architecture, or a JSON file of sizes by role laid over those of `like`. Raises WeightsError."""
-    known = _named()
-    if name in known:
-        return known[name]
-    path = Path(name)
-    if path.suffix != ".json":
-        raise WeightsError(
-            f"no architecture is called {name!r}", expected=f"one of {', '.join(known)} or a .json file of sizes"
-        )
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"the architecture file {path} cannot be read: {error}", expected="JSON by role") from error
-    if not isinstance(document, dict) or set(document) - {"like", *DEFAULTS}:
-        raise WeightsError(f"{path} is not an architecture", expected=f"keys among like, {', '.join(DEFAULTS)}")
-    like = document.get("like", NAMED[0])
-    if like not in known:
-        raise WeightsError(f"{path} wants to be like {like!r}", expected=f"one of {', '.join(known)}")
-    return {role: {**known[like][role], **document.get(role, {})} for role in DEFAULTS}
+    return sizes_named(name, _named())
 
 
 def sizes_from_model_config(path: Path) -> dict[str, Sizes]:

@@ -20,8 +20,9 @@ from tunesmith.engines.stable_audio.choices import (
 )
 from tunesmith.engines.stable_audio.layouts import ADAPTED, adapter_layers
 from tunesmith.engines.stable_audio.open import TOKENIZER
-from tunesmith.engines.stable_audio.operations import Work, autoencoder_work, denoiser_work, text_work
+from tunesmith.engines.stable_audio.operations import autoencoder_work, denoiser_work, text_work
 from tunesmith.engines.stable_audio.shapes import parameter_count, tensor_shapes
+from tunesmith.numeric.work import Work
 from tunesmith.recipe.schema import Recipe
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

@@ -15,7 +15,6 @@ from tunesmith.engines.protocol import Base, Part
 from tunesmith.engines.stable_audio.architecture import (
     DEFAULTS,
     ROLES,
-    Sizes,
     named_architecture,
     sizes_from_model_config,
 )
@@ -25,6 +24,7 @@ from tunesmith.engines.stable_audio.shapes import Shape, parameter_count, tensor
 from tunesmith.engines.stable_audio.tokenizer import TOKENIZER_FILE, has_tokenizer, max_tokens_of
 from tunesmith.errors import WeightsError
 from tunesmith.recipe.schema import BaseSection
+from tunesmith.weights.architectures import Sizes
 from tunesmith.weights.header import Header, TensorInfo, header_hash
 from tunesmith.weights.listing import list_tensors
 from tunesmith.weights.locate import locate_base, near_names, read_json, weights_in

@@ -8,35 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.engines.stable_audio.shapes import denoiser_width, tensor_shapes
+from tunesmith.numeric.work import Work
 
 _BLOCK = re.compile(r"(encoder|decoder)\.block\.(\d+)\.(.+)")
 _ONCE = ("time_proj", "timestep_proj", "global_proj")
-
-
-@dataclass(frozen=True)
-class Work:
-    """Operations of one pass over one item, and elements that the layers pass on (`activations`)."""
-
-    matrix: float = 0.0
-    convolution: float = 0.0
-    activations: float = 0.0
-    widest: float = 0.0  # elements of the largest single layer output
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            self.matrix + other.matrix,
-            self.convolution + other.convolution,
-            self.activations + other.activations,
-            max(self.widest, other.widest),
-        )
-
-    def as_operations(self, times: float) -> dict[str, float]:
-        """As a PhaseCost's mapping, `times` over."""
-        return {"matrix": self.matrix * times, "convolution": self.convolution * times}
 
 
 def denoiser_work(sizes: Mapping[str, Any], frames: int, tokens: int) -> Work:

@@ -11,7 +11,6 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from tunesmith.engines.stable_audio.tokenizer import open_tokenizer, token_ids
 from tunesmith.errors import RecipeError
 from tunesmith.events import Progress
 from tunesmith.numeric.samplers import SAMPLERS, exponential_levels
+from tunesmith.weights.modules import evaluating
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def sample(
     settings: SamplerSettings = sampler.settings
     frames = frames_of(sampler.base, request)
     total = request.count * request.steps
-    with _evaluating(sampler):
+    with evaluating([*sampler.components.values(), *sampler.frozen.values()]):
         told = told_of(sampler, request)
         for index in range(request.count):
             seed = request.seed + index
@@ -101,20 +101,6 @@ def _longest(base: Base, request: GenerationRequest) -> float:
             f"the sound is {request.seconds:g} seconds", expected=f"at most {longest:.2f}, the base's window"
         )
     return longest
-
-
-@contextmanager
-def _evaluating(sampler: Sampler) -> Iterator[None]:
-    """Modules in evaluation mode meanwhile; one in training goes on as it was."""
-    modules = [*sampler.components.values(), *sampler.frozen.values()]
-    modes = [(module, module.training) for whole in modules for module in whole.modules()]
-    for whole in modules:
-        whole.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @torch.no_grad()

@@ -6,16 +6,13 @@ config.json would say, with diffusers' and transformers' keys.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tunesmith.engines.stable_diffusion.shapes import Shape
-from tunesmith.errors import WeightsError
+from tunesmith.weights.architectures import Sizes, sizes_named
 
-Sizes = dict[str, Any]
 ROLES = ("denoiser", "autoencoder", "text_encoder")
 HEAD_WIDTH = 64  # CLIP text models have width / 64 heads; SD 1.x U-Nets have 8 heads at every width
 DEFAULTS: Mapping[str, Sizes] = {
@@ -132,25 +129,7 @@ NAMED = tuple(_named())
 
 def named_architecture(name: str) -> dict[str, Sizes]:
     """A named architecture, or a JSON file of sizes by role laid over those of `like` (SD 1.5). Raises WeightsError."""
-    known = _named()
-    if name in known:
-        return known[name]
-    path = Path(name)
-    if path.suffix != ".json":
-        raise WeightsError(
-            f"no architecture is called {name!r}", expected=f"one of {', '.join(known)} or a .json file of sizes"
-        )
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"the architecture file {path} cannot be read: {error}", expected="JSON by role") from error
-    if not isinstance(document, dict) or set(document) - {"like", *DEFAULTS}:
-        raise WeightsError(f"{path} is not an architecture", expected=f"keys among like, {', '.join(DEFAULTS)}")
-    like = document.get("like", "sd15")
-    if like not in known:
-        raise WeightsError(f"{path} wants to be like {like!r}", expected=f"one of {', '.join(known)}")
-    start = known[like]
-    return {role: {**start[role], **document.get(role, {})} for role in DEFAULTS}
+    return sizes_named(name, _named())
 
 
 # ---------------------------------------------------------------- sizes from the shapes in a file

@@ -13,8 +13,9 @@ from tunesmith.engines.protocol import Base, Estimate, Machine, PhaseCost
 from tunesmith.engines.stable_diffusion.architecture import ROLES
 from tunesmith.engines.stable_diffusion.choices import downscale, knobs, text_is_live, trained
 from tunesmith.engines.stable_diffusion.layouts import ADAPTED, adapter_layers
-from tunesmith.engines.stable_diffusion.operations import Work, autoencoder_work, denoiser_work, text_work
+from tunesmith.engines.stable_diffusion.operations import autoencoder_work, denoiser_work, text_work
 from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_shapes
+from tunesmith.numeric.work import Work
 from tunesmith.recipe.schema import MethodSection, Recipe
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.engines.protocol import Base, Part
-from tunesmith.engines.stable_diffusion.architecture import DEFAULTS, ROLES, Sizes, infer_sizes, named_architecture
+from tunesmith.engines.stable_diffusion.architecture import DEFAULTS, ROLES, infer_sizes, named_architecture
 from tunesmith.engines.stable_diffusion.names import PREFIXES, stored_names
 from tunesmith.engines.stable_diffusion.recognise import foreign_architecture, pipeline_problem
 from tunesmith.engines.stable_diffusion.shapes import parameter_count, tensor_shapes
 from tunesmith.engines.stable_diffusion.tokenizer import has_tokenizer, is_shipped
 from tunesmith.errors import WeightsError
 from tunesmith.recipe.schema import BaseSection
+from tunesmith.weights.architectures import Sizes
 from tunesmith.weights.header import Header, TensorInfo, header_hash
 from tunesmith.weights.listing import list_tensors
 from tunesmith.weights.locate import locate_base, near_names, read_json, weights_in

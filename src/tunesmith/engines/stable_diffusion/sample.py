@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from tunesmith.engines.stable_diffusion.text import text_states
 from tunesmith.engines.stable_diffusion.tokenizer import CHUNK, chunked_ids, open_tokenizer, token_ids
 from tunesmith.errors import RecipeError
 from tunesmith.events import Progress
+from tunesmith.weights.modules import evaluating
 
 PREDICTIONS = {"epsilon": "epsilon", "velocity": "v_prediction"}  # our words -> diffusers'
 PROMPT_CHUNKS = 8  # prompts are cut after 600 tokens
@@ -93,7 +93,7 @@ def sample(
     """Progress after every step, then a Media per picture; picture i uses seed + i, whatever `count` is."""
     width, height = _size(sampler.settings, request)
     total = request.count * request.steps
-    with _evaluating(sampler):
+    with evaluating([*sampler.components.values(), *sampler.frozen.values()]):
         states = prompt_states(sampler, request)
         for index in range(request.count):
             seed = request.seed + index
@@ -116,20 +116,6 @@ def _size(settings: SamplerSettings, request: GenerationRequest) -> tuple[int, i
         if side % settings.downscale:
             raise RecipeError(f"{name} is {side} pixels", expected=f"a multiple of {settings.downscale}")
     return width, height
-
-
-@contextmanager
-def _evaluating(sampler: Sampler) -> Iterator[None]:
-    """Modules in evaluation mode meanwhile; one in training goes on as it was."""
-    modules = [*sampler.components.values(), *sampler.frozen.values()]
-    modes = [(module, module.training) for whole in modules for module in whole.modules()]
-    for whole in modules:
-        whole.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @torch.no_grad()
