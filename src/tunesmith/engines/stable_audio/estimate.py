@@ -1,6 +1,7 @@
 """What a recipe will cost: bytes and operations per phase, from sizes alone. No torch.
 
-The constants below were fitted to the peak memory (VmHWM) of real processes on a CPU; docs/engines.md has the figures.
+The constants of the process are those measured with pictures; those of this architecture's activations are estimates
+that no run at full size has confirmed yet.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def denoiser_work(sizes: Mapping[str, Any], frames: int, tokens: int) -> Work:
     for name, shape in tensor_shapes("denoiser", sizes).items():
         if not name.endswith(".weight") or len(shape) < 2:
             continue
-        at = frames if name.endswith("process_conv.weight") else places
+        at = frames if name.endswith(("process_conv.weight", "proj_in.weight")) else places
         if name.startswith(_ONCE):
             at = 1
         elif name.startswith("cross_attention_proj") or name.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
