@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,8 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="a few steps only: the machinery, not the pictures")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write pictures, train a base and a LoRA, register, export, verify, and draw base beside adapter."""
+    """Write pictures of a new monster, train a LoRA on the starter, register, export, evaluate, and draw both."""
+    from tunesmith.cli.evaluate import show_report
     from tunesmith.cli.start import run_to_its_end
     from tunesmith.starters.demo import run_demo
 
@@ -43,6 +45,11 @@ def demo(
         screen.document({**vars(report), "fall": report.fall})
         return
     screen.say("")
+    show_report({**report.evaluation, "sheet": None}, screen)
+    if report.shown:
+        screen.say(_shown(report.shown))
+    if quick:
+        screen.say("these are a few steps only: the pictures are noise, and that is expected")
     screen.fields(
         {
             "sheet": report.sheet,
@@ -52,16 +59,22 @@ def demo(
                 f"{path.name} ({matched} layers read back)"
                 for path, matched in zip(report.exports, report.matched_layers, strict=True)
             ),
-            "held-out loss": f"{report.loss_base:.4f} with the base, {report.loss_adapter:.4f} with the adapter: "
-            f"{report.fall:.0%} less",
             "time": ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in report.seconds.items()),
         }
     )
     screen.next_steps(
-        f"tunesmith generate --prompt '{report.prompt}' --guidance 2.5 --seed 7",
-        "tunesmith checkpoints list",
+        f"tunesmith generate --prompt '{report.prompt}' --guidance 3 --seed 7",
         "With your own pictures and a Stable Diffusion 1.5 file:",
         "tunesmith dataset check FOLDER",
         "tunesmith plan  --data FOLDER --base v1-5-pruned-emaonly.safetensors --steps 1200 --name NAME",
         "tunesmith train --data FOLDER --base v1-5-pruned-emaonly.safetensors --steps 1200 --name NAME",
+    )
+
+
+def _shown(shown: Mapping[str, float]) -> str:
+    """What the checker read off the pictures, in one line."""
+    return (
+        f"the new monster is in {shown['adapter']:.0%} of the adapter's pictures, in "
+        f"{shown['base']:.0%} of the base's and in {shown['without_trigger']:.0%} of those that "
+        f"do not ask for it; pose as asked in {shown['pose']:.0%}, place in {shown['place']:.0%}"
     )

@@ -1,54 +1,53 @@
-"""The demo: pictures, a base trained from scratch, a LoRA on new pictures, exports, and base beside adapter.
+"""The demo: items of a new concept, a LoRA on the starter, exports, an evaluation, and base beside adapter.
 
 Everything goes through the same recipes, jobs, catalog and exports as a user's own work.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from PIL import Image
-
-from tunesmith.catalog.card import Card
 from tunesmith.catalog.concepts import Concept, Concepts
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.engines.index import engine_named
 from tunesmith.errors import DataError
+from tunesmith.jobs.evaluating import create_evaluation, read_report
+from tunesmith.jobs.folder import JobFolder
+from tunesmith.jobs.forecast import to_text
 from tunesmith.jobs.journal import read_events
-from tunesmith.recipe.schema import MethodSection, ResourceSection
-from tunesmith.starters.demo_pictures import Pictures, with_photographs, world_prompts, write_pictures
-from tunesmith.starters.running import RECIPES, Done, RunJob, run_inline, run_recipe, shipped_recipe
+from tunesmith.jobs.plan import check_refusals, plan_recipe
+from tunesmith.starters.demo_pictures import HELD_OUT_PICTURES, PHOTOGRAPH_CAPTION, with_photographs, write_pictures
+from tunesmith.starters.examples import Examples, Shares
+from tunesmith.starters.figures import GUIDANCE, STEPS
+from tunesmith.starters.running import Done, RunJob, finished, run_inline, run_recipe, shipped_recipe
 from tunesmith.weights.atomic import write_json
 
-if TYPE_CHECKING:
-    from tunesmith.generation.session import Session
-
-SIZE = 32
-WORLD_PICTURES, OWN_PICTURES, HELD_OUT_PICTURES = 320, 24, 8
 QUICK_SHARE = 0.02  # of the steps: enough to see every part of the machinery turn
-SHEET_COLUMNS = 4
-DEFAULT_CAPTION = "a photograph, {trigger}"
+QUICK_ITEMS, QUICK_DENOISING_STEPS = 4, 2
 
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo made. Losses are held-out ones of the new pictures; `seconds` by part."""
+    """What the demo made. `evaluation` is the report of `tunesmith evaluate`; `shown` has the checker's shares of
+    results by what they show, empty for photographs; `seconds` by part."""
 
     sheet: Path
     loss_plot: Path
-    base: Path
     checkpoint: str
     trigger: str
     prompt: str
-    pictures: Path
+    items: Path
     exports: tuple[Path, ...]
     matched_layers: tuple[int, ...]
     loss_base: float
     loss_adapter: float
+    evaluation: Mapping[str, Any]
+    shown: Shares
     seconds: Mapping[str, float]
 
     @property
@@ -57,9 +56,9 @@ class DemoReport:
         return 1 - self.loss_adapter / self.loss_base
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Stage:
-    """What every part of the demo needs. `quick` shortens the runs."""
+    """What every part of the demo needs. `quick` shortens the runs; `laps` are the seconds of the parts so far."""
 
     home: Path
     out: Path
@@ -67,6 +66,14 @@ class _Stage:
     quick: bool
     say: Callable[[str], None]
     run_job: RunJob
+    laps: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.perf_counter)
+
+    def lap(self, name: str) -> None:
+        """The part called `name` ends now."""
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 1)
+        self._last = now
 
 
 def run_demo(
@@ -84,49 +91,23 @@ def run_demo(
     With `photographs` the LoRA learns a folder of real pictures instead of a monster. Raises TunesmithError.
     """
     stage = _Stage(home, _usable(out), seed, quick, say, run_job)
-    clock = _Clock()
-    say("1/5  pictures: a small world of little monsters, and one that it never shows")
-    pictures = write_pictures(
-        stage.out / "pictures",
-        seed,
-        size=SIZE,
-        world_count=WORLD_PICTURES,
-        own_count=OWN_PICTURES,
-        held_out_count=HELD_OUT_PICTURES,
-    )
+    say("1/4  pictures: a monster that the starter never met, and the world it comes into")
+    examples = write_pictures(stage.out / "pictures", seed)
     if photographs is not None:
-        pictures = with_photographs(pictures, photographs.absolute(), default_caption=DEFAULT_CAPTION)
-    clock.lap("pictures")
-    say("2/5  a base from scratch: its autoencoder")
-    autoencoder = _train(stage, "autoencoder", {"data.paths": [pictures.world, pictures.others], **_architecture()})
-    clock.lap("autoencoder")
-    say("3/5  a base from scratch: its denoiser and text encoder")
-    parts = {"base.parts": {"autoencoder": autoencoder.weights}}
-    world = _train(stage, "world", {"data.paths": [pictures.world], **_architecture(), **parts})
-    base = world.weights
-    clock.lap("world")
-    say(f"4/5  a LoRA that learns {pictures.own}, called by {pictures.trigger!r}")
-    learnt = _train(stage, "character", _own_overrides(stage, pictures, base))
-    _register(stage, learnt.card, pictures)
-    clock.lap("lora")
-    say("5/5  base beside adapter on the same seeds")
-    sheet = _draw_sheet(stage, learnt.card, pictures)
-    clock.lap("sheet")
-    return _report(stage, learnt, pictures=pictures, base=base, sheet=sheet, seconds=clock.laps)
-
-
-class _Clock:
-    """Seconds of each part, in order."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """The part called `name` ends now."""
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 1)
-        self._last = now
+        examples = with_photographs(examples, photographs.absolute())
+    stage.lap("pictures")
+    say(f"2/4  plan and train: a LoRA that learns {examples.own}, called by {examples.trigger!r}")
+    learnt = _train(stage, examples)
+    stage.lap("lora")
+    say("3/4  register, export, read back")
+    _register(stage, learnt, examples)
+    matched = _matched_layers(learnt)
+    stage.lap("export")
+    say("4/4  evaluate: base beside adapter on the same seeds")
+    evaluation = _evaluate(stage, learnt, examples)
+    shown = examples.shown(evaluation.results)
+    stage.lap("evaluation")
+    return _report(stage, learnt, examples=examples, matched=matched, evaluation=evaluation, shown=shown)
 
 
 def _usable(out: Path) -> Path:
@@ -136,118 +117,87 @@ def _usable(out: Path) -> Path:
     return out.absolute()
 
 
-def _architecture() -> dict[str, Any]:
-    return {"base.architecture": RECIPES / "demo.json"}
-
-
-def _own_overrides(stage: _Stage, pictures: Pictures, base: Path) -> dict[str, Any]:
+def _train(stage: _Stage, examples: Examples) -> Done:
     found: dict[str, Any] = {
-        "data.paths": [pictures.own],
-        "data.prior_paths": [pictures.world],
-        "base.path": base,
+        "data.paths": [examples.own],
+        "data.prior_paths": [examples.prior],
         "output.folder": stage.out,
-        "output.concepts": {pictures.trigger: pictures.trigger},
+        "output.concepts": {examples.trigger: examples.trigger},
+        "length.seed": stage.seed,
     }
-    if pictures.held_out is not None:
-        return {**found, "data.holdout_paths": [pictures.held_out]}
-    return {**found, "data.holdout_fraction": 0.25, "data.default_caption": DEFAULT_CAPTION}
-
-
-def _train(stage: _Stage, name: str, overrides: Mapping[str, Any]) -> Done:
-    """One recipe of the demo as an ordinary job; its final checkpoint."""
-    share = QUICK_SHARE if stage.quick else 1.0
-    recipe = shipped_recipe(f"demo_{name}", {**overrides, "length.seed": stage.seed}, share=share)
+    if examples.held_out is not None:
+        found["data.holdout_paths"] = [examples.held_out]
+    else:
+        found |= {"data.holdout_fraction": 0.25, "data.default_caption": PHOTOGRAPH_CAPTION}
+    recipe = shipped_recipe("demo_character", found, share=QUICK_SHARE if stage.quick else 1.0)
+    forecast, _ = plan_recipe(recipe, stage.home)
+    stage.say(to_text(forecast))
+    check_refusals(forecast)
     return run_recipe(recipe, stage.home, run_job=stage.run_job)
 
 
-def _register(stage: _Stage, card: Card, pictures: Pictures) -> None:
+def _register(stage: _Stage, learnt: Done, examples: Examples) -> None:
     """Make it the active checkpoint, and the concept callable by its name."""
+    card = learnt.card
     Shelf(stage.home).activate(card.id)
-    concept = Concept(pictures.trigger, pictures.trigger, card.engine, card.id, template=pictures.template)
+    concept = Concept(examples.trigger, examples.trigger, card.engine, card.id, template=examples.template)
     Concepts(stage.home).put(concept)
 
 
-def _draw_sheet(stage: _Stage, card: Card, pictures: Pictures) -> Path:
-    from tunesmith.exchange.selection import select
-    from tunesmith.generation.session import open_session
-    from tunesmith.generation.sheet import contact_sheet
-    from tunesmith.training.device import choose_device, choose_precision
-
-    resources = ResourceSection()
-    device = choose_device(resources)
-    precision = choose_precision(resources, device, MethodSection())
-    chosen = select(Shelf(stage.home), [card.id])
-    session = open_session(
-        chosen.engine, chosen.base, device=device, dtype=precision.dtype, attachments=chosen.attachments
-    )
-    own = pictures.prompts[:SHEET_COLUMNS]
-    others = world_prompts(stage.seed, SHEET_COLUMNS)
-    with session.without():
-        before = [_pictures(stage, session, own), _pictures(stage, session, others)]
-    after = [_pictures(stage, session, own), _pictures(stage, session, others)]
-    session.close()
-    learnt_from = [Image.open(path).convert("RGB").resize((SIZE, SIZE)) for path in _some(pictures.own)]
-    labels = (
-        "learnt from",
-        f"base: {pictures.trigger}",
-        f"adapter: {pictures.trigger}",
-        "base: others",
-        "adapter: others",
-    )
-    sheet = contact_sheet(
-        [learnt_from, before[0], after[0], before[1], after[1]],
-        labels,
-        [f"seed {stage.seed + i}" for i in range(SHEET_COLUMNS)],
-    )
-    path = stage.out / "sheet.png"
-    sheet.save(path)
-    return path
-
-
-def _some(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    return found[:SHEET_COLUMNS]
-
-
-def _pictures(stage: _Stage, session: Session, texts: Sequence[str]) -> list[Image.Image]:
-    """One picture a prompt, seeds counting up."""
-    from tunesmith.engines.protocol import Media
-
-    make = session.engine.facts.request
-    found = []
-    for index, text in enumerate(texts):
-        seed, steps = stage.seed + index, 2 if stage.quick else 25
-        request = make(prompt=text, seed=seed, steps=steps, guidance=2.5, width=SIZE, height=SIZE)
-        found += [event.data for event in session.generate(request) if isinstance(event, Media)]
-    return found
-
-
-def _report(
-    stage: _Stage, learnt: Done, *, pictures: Pictures, base: Path, sheet: Path, seconds: Mapping[str, float]
-) -> DemoReport:
+def _matched_layers(learnt: Done) -> tuple[int, ...]:
+    """How many layers each exported file gives back when it is read again."""
     from tunesmith.adapters.files import read_adapter
     from tunesmith.catalog.card import base_of
     from tunesmith.exchange.verify import verify_adapter
-    from tunesmith.generation.plots import loss_plot
 
     engine = engine_named(learnt.card.engine)
     opened = engine.open(base_of(learnt.card))
-    adapter = read_adapter(Shelf(stage.home).path(learnt.card), engine.layouts, opened)
-    exports = tuple(Path(path) for path in learnt.status.exports)
-    proofs = [verify_adapter(path, engine, base=opened, adapter=adapter) for path in exports]
+    adapter = read_adapter(Shelf(learnt.folder.home).path(learnt.card), engine.layouts, opened)
+    proofs = (verify_adapter(Path(path), engine, base=opened, adapter=adapter) for path in learnt.status.exports)
+    return tuple(proof.matched for proof in proofs)
+
+
+def _evaluate(stage: _Stage, learnt: Done, examples: Examples) -> JobFolder:
+    folder = create_evaluation(
+        stage.home,
+        learnt.card.id,
+        world=[examples.others],
+        pictures=QUICK_ITEMS if stage.quick else HELD_OUT_PICTURES,
+        request={"guidance": GUIDANCE, "steps": QUICK_DENOISING_STEPS if stage.quick else STEPS},
+    )
+    stage.run_job(folder)
+    finished(folder)
+    return folder
+
+
+def _report(
+    stage: _Stage,
+    learnt: Done,
+    *,
+    examples: Examples,
+    matched: tuple[int, ...],
+    evaluation: JobFolder,
+    shown: Shares,
+) -> DemoReport:
+    from tunesmith.generation.plots import loss_plot
+
+    found = read_report(evaluation)
+    sheet = stage.out / "sheet.png"
+    shutil.copyfile(found["sheet"], sheet)
     report = DemoReport(
         sheet=sheet,
         loss_plot=loss_plot(read_events(learnt.folder), stage.out / "loss.png"),
-        base=base,
         checkpoint=learnt.card.id,
-        trigger=pictures.trigger,
-        prompt=pictures.prompts[0],
-        pictures=pictures.own,
-        exports=exports,
-        matched_layers=tuple(proof.matched for proof in proofs),
+        trigger=examples.trigger,
+        prompt=examples.prompt,
+        items=examples.own,
+        exports=tuple(Path(path) for path in learnt.status.exports),
+        matched_layers=matched,
         loss_base=learnt.card.measures["holdout_loss_start"],
         loss_adapter=learnt.card.measures["holdout_loss"],
-        seconds=seconds,
+        evaluation=found,
+        shown=shown,
+        seconds=stage.laps,
     )
     figures = {
         "checkpoint": report.checkpoint,
@@ -255,7 +205,9 @@ def _report(
         "held_out_loss_adapter": report.loss_adapter,
         "fall": report.fall,
         "matched_layers": report.matched_layers,
-        "seconds": dict(seconds),
+        "evaluation": found["measures"],
+        "shown": dict(report.shown),
+        "seconds": dict(report.seconds),
     }
     write_json(stage.out / "report.json", figures)
     return report

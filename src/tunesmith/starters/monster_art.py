@@ -96,17 +96,12 @@ class Figure:
     hat: Callable[[Pen, float], None] | None = None
 
 
-Stand = tuple[float, float, float]  # where the feet are, x and y of 64, and how large the figure is drawn
-
-
-def paint(
-    figure: Figure, *, place: str, position: str, scenery: int, size: int, at: Stand | None = None
-) -> Image.Image:
-    """The whole picture, RGB, `size` pixels square; the figure stands where its position says, or `at`."""
+def paint(figure: Figure, *, place: str, position: str, scenery: int, size: int) -> Image.Image:
+    """The whole picture, RGB, `size` pixels square."""
     image = Image.new("RGB", (size * SUPERSAMPLING, size * SUPERSAMPLING))
     pixels = size * SUPERSAMPLING / 64
     PLACES[place].paint(Pen(image, pixels), random.Random(f"scenery/{scenery}"))
-    x, y, zoom = at or stand(position, scenery)
+    x, y, zoom = stand(position, scenery)
     _monster(Pen(image, pixels, x, y, zoom), figure)
     return image.reduce(SUPERSAMPLING)
 
@@ -118,8 +113,8 @@ def paint_alone(figure: Figure, size: int, *, zoom: float = 1.0, right: float = 
     return image.reduce(SUPERSAMPLING)
 
 
-def stand(position: str, scenery: int) -> Stand:
-    """Somewhere around the middle of a position."""
+def stand(position: str, scenery: int) -> tuple[float, float, float]:
+    """Where the feet are, x and y of 64, and how large the figure is drawn."""
     rng = random.Random(f"stand/{scenery}")
     right, down = POSITIONS[position]
     x = 32 + right + (rng.random() - 0.5) * SPREAD[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from tunesmith.starters import monster_art, monster_places
-from tunesmith.starters.monster_art import Figure, Stand
+from tunesmith.starters.monster_art import Figure
 
 BODIES = tuple(monster_art.BODIES)
 COLOURS = tuple(monster_art.COLOURS)
@@ -140,13 +140,10 @@ def figure_of(monster: Monster) -> Figure:
     return Figure(character.body, (skin, pattern), parts, eyes, monster.pose, crest_colour=crest)
 
 
-def draw(monster: Monster, size: int = 64, *, at: Stand | None = None) -> Image.Image:
-    """The picture, RGB, `size` pixels square, drawn four times as large and averaged down.
-
-    The figure stands where its position says, or `at` x and y of 64 for its feet, and a size.
-    """
+def draw(monster: Monster, size: int = 64) -> Image.Image:
+    """The picture, RGB, `size` pixels square, drawn four times as large and averaged down."""
     return monster_art.paint(
-        figure_of(monster), place=monster.place, position=monster.position, scenery=monster.scenery, size=size, at=at
+        figure_of(monster), place=monster.place, position=monster.position, scenery=monster.scenery, size=size
     )
 
 
