@@ -35,7 +35,7 @@ def test_the_folder_is_a_whole_base_within_its_size(built: Path) -> None:
     card = json.loads((built / CARD).read_text())
     assert card["weights_bytes"] <= LARGEST_BYTES
     assert set(card["figures"]) >= {"psnr_db", "psnr_character_db", "right", "together"}
-    assert [stage["steps"] for stage in card["stages"]] == [4, 2, 3]
+    assert [stage["steps"] for stage in card["stages"]] == [4, 2, 3, 2]
     assert not (built / "sheet").exists()
 
 
@@ -69,14 +69,14 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path) -> None:
     build()
     # The stopped job was gone on with, not started anew; the next stage came after it.
     assert calls[0] == calls[1]
-    assert len(list_jobs(tmp_path / "work" / "home")) == 3
+    assert len(list_jobs(tmp_path / "work" / "home")) == 4
     build()
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 def test_other_engines_have_no_recipe_for_a_starter(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no starter is known for 'stable_audio'"):
-        build_starter("stable_audio", tmp_path, tmp_path / "out")
+    with pytest.raises(RecipeError, match="no starter is known for 'heartmula'"):
+        build_starter("heartmula", tmp_path, tmp_path / "out")
 
 
 def test_where_none_ships_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_quick_demo_turns_every_wheel(tmp_path: Path, home: Path) -> None:
     report = run_demo(home, out, quick=True, say=said.append)
     check_results(report, home, out)
     assert [line[:3] for line in said if line[1:3] == "/4"] == ["1/4", "2/4", "3/4", "4/4"]
-    assert set(report.seconds) == {"pictures", "lora", "export", "evaluation"}
+    assert set(report.seconds) == {"examples", "lora", "export", "evaluation"}
     assert set(report.shown) >= {"adapter", "base", "without_trigger", "pose", "place"}
 
 

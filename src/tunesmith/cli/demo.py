@@ -1,4 +1,4 @@
-"""`tunesmith demo`: from a folder of pictures to a LoRA and pictures made with it, on this machine, in minutes."""
+"""`tunesmith demo`: from a folder of examples to a LoRA and what it makes, on this machine, in minutes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from tunesmith.cli.surroundings import surroundings_of
 
 group = typer.Typer()
 
+_OWN_BASES = {
+    "stable_diffusion": ("v1-5-pruned-emaonly.safetensors", "a Stable Diffusion 1.5 file"),
+    "stable_audio": ("stable-audio-open-1.0", "a folder of Stable Audio Open 1.0"),
+}
+
 
 @group.command(short_help="see all of it work, in minutes")
 def demo(
     context: typer.Context,
+    engine: Annotated[str, typer.Argument(help="stable_diffusion (pictures) or stable_audio")] = "stable_diffusion",
     out: Annotated[Path, typer.Option(help="the folder to leave the results in")] = Path("demo-output"),
     photographs: Annotated[
         Path | None, typer.Option(help="a folder of real pictures for the LoRA to learn instead of a monster")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="another seed, another monster")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="a few steps only: the machinery, not the pictures")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="another seed, another concept to learn")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="a few steps only: the machinery, not the result")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write pictures of a new monster, train a LoRA on the starter, register, export, evaluate, and draw both."""
+    """Write examples of something new, train a LoRA on the starter, register, export, evaluate, and show both."""
     from tunesmith.cli.evaluate import show_report
     from tunesmith.cli.start import run_to_its_end
     from tunesmith.starters.demo import run_demo
@@ -35,6 +41,7 @@ def demo(
     report = run_demo(
         surroundings_of(context).home,
         out,
+        engine=engine,
         photographs=photographs,
         seed=seed,
         quick=quick,
@@ -47,9 +54,9 @@ def demo(
     screen.say("")
     show_report({**report.evaluation, "sheet": None}, screen)
     if report.shown:
-        screen.say(_shown(report.shown))
+        screen.say(_shown(report.kind, report.shown))
     if quick:
-        screen.say("these are a few steps only: the pictures are noise, and that is expected")
+        screen.say("these are a few steps only: what they make is noise, and that is expected")
     screen.fields(
         {
             "sheet": report.sheet,
@@ -62,19 +69,27 @@ def demo(
             "time": ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in report.seconds.items()),
         }
     )
-    screen.next_steps(
-        f"tunesmith generate --prompt '{report.prompt}' --guidance 3 --seed 7",
-        "With your own pictures and a Stable Diffusion 1.5 file:",
-        "tunesmith dataset check FOLDER",
-        "tunesmith plan  --data FOLDER --base v1-5-pruned-emaonly.safetensors --steps 1200 --name NAME",
-        "tunesmith train --data FOLDER --base v1-5-pruned-emaonly.safetensors --steps 1200 --name NAME",
-    )
+    screen.next_steps(*_next_steps(engine, report.prompt))
 
 
-def _shown(shown: Mapping[str, float]) -> str:
-    """What the checker read off the pictures, in one line."""
+def _next_steps(engine: str, prompt: str) -> tuple[str, ...]:
+    base, title = _OWN_BASES[engine]
+    again = "--guidance 3 --seed 7" if engine == "stable_diffusion" else "--guidance 4 --seed 7"
     return (
-        f"the new monster is in {shown['adapter']:.0%} of the adapter's pictures, in "
-        f"{shown['base']:.0%} of the base's and in {shown['without_trigger']:.0%} of those that "
-        f"do not ask for it; pose as asked in {shown['pose']:.0%}, place in {shown['place']:.0%}"
+        f"tunesmith generate --prompt '{prompt}' {again}",
+        f"With your own examples and {title}:",
+        "tunesmith dataset check FOLDER",
+        f"tunesmith plan  --data FOLDER --base {base} --steps 1200 --name NAME",
+        f"tunesmith train --data FOLDER --base {base} --steps 1200 --name NAME",
     )
+
+
+def _shown(kind: str, shown: Mapping[str, float]) -> str:
+    """What the checker read off the results, in one line."""
+    line = (
+        f"the new {kind} is in {shown['adapter']:.0%} of the adapter's results, in {shown['base']:.0%} of the base's "
+        f"and in {shown['without_trigger']:.0%} of those that do not ask for it"
+    )
+    if "pose" in shown:
+        line += f"; pose as asked in {shown['pose']:.0%}, place in {shown['place']:.0%}"
+    return line

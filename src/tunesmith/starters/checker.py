@@ -95,8 +95,12 @@ def _nearest(pixels: NDArray[np.float32], palette: list[tuple[int, int, int]]) -
 
 def _place(pixels: NDArray[np.float32]) -> str:
     """The place whose two colours fill the most of the rows they belong to."""
-    above = _nearest(pixels[:44], [place.above for place in monster_places.PLACES.values()])
-    below = _nearest(pixels[48:], [place.below for place in monster_places.PLACES.values()])
+    above = _nearest(
+        pixels[: int(min(monster_places.GROUND_Y))], [place.above for place in monster_places.PLACES.values()]
+    )
+    below = _nearest(
+        pixels[int(max(monster_places.GROUND_Y)) :], [place.below for place in monster_places.PLACES.values()]
+    )
     scores = [(above == at).mean() + (below == at).mean() for at in range(len(PLACES))]
     return PLACES[int(np.argmax(scores))]
 

@@ -15,18 +15,22 @@ from typing import Any
 from tunesmith.catalog.concepts import Concept, Concepts
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.engines.index import engine_named
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.jobs.evaluating import create_evaluation, read_report
 from tunesmith.jobs.folder import JobFolder
 from tunesmith.jobs.forecast import to_text
 from tunesmith.jobs.journal import read_events
 from tunesmith.jobs.plan import check_refusals, plan_recipe
-from tunesmith.starters.demo_pictures import HELD_OUT_PICTURES, PHOTOGRAPH_CAPTION, with_photographs, write_pictures
+from tunesmith.starters.demo_pictures import PHOTOGRAPH_CAPTION, with_photographs, write_pictures
+from tunesmith.starters.demo_sounds import write_sounds
 from tunesmith.starters.examples import Examples, Shares
-from tunesmith.starters.figures import GUIDANCE, STEPS
 from tunesmith.starters.running import Done, RunJob, finished, run_inline, run_recipe, shipped_recipe
 from tunesmith.weights.atomic import write_json
 
+EXAMPLES: Mapping[str, Callable[[Path, int], Examples]] = {
+    "stable_diffusion": write_pictures,
+    "stable_audio": write_sounds,
+}
 QUICK_SHARE = 0.02  # of the steps: enough to see every part of the machinery turn
 QUICK_ITEMS, QUICK_DENOISING_STEPS = 4, 2
 
@@ -39,6 +43,7 @@ class DemoReport:
     sheet: Path
     loss_plot: Path
     checkpoint: str
+    kind: str
     trigger: str
     prompt: str
     items: Path
@@ -80,6 +85,7 @@ def run_demo(
     home: Path,
     out: Path,
     *,
+    engine: str = "stable_diffusion",
     photographs: Path | None = None,
     seed: int = 0,
     quick: bool = False,
@@ -90,13 +96,20 @@ def run_demo(
 
     With `photographs` the LoRA learns a folder of real pictures instead of a monster. Raises TunesmithError.
     """
+    write = EXAMPLES.get(engine)
+    if write is None:
+        raise RecipeError(f"no demo is known for {engine!r}", expected=" or ".join(EXAMPLES))
+    if photographs is not None and engine != "stable_diffusion":
+        raise RecipeError(f"photographs, and a demo of {engine}", do="leave one of them out")
     stage = _Stage(home, _usable(out), seed, quick, say, run_job)
-    say("1/4  pictures: a monster that the starter never met, and the world it comes into")
-    examples = write_pictures(stage.out / "pictures", seed)
+    say("1/4  examples: what the starter never met, and the world it comes into")
+    examples = write(stage.out / "examples", seed)
     if photographs is not None:
         examples = with_photographs(examples, photographs.absolute())
-    stage.lap("pictures")
-    say(f"2/4  plan and train: a LoRA that learns {examples.own}, called by {examples.trigger!r}")
+    stage.lap("examples")
+    say(
+        f"2/4  plan and train: a LoRA that learns the {examples.kind} in {examples.own}, called by {examples.trigger!r}"
+    )
     learnt = _train(stage, examples)
     stage.lap("lora")
     say("3/4  register, export, read back")
@@ -129,7 +142,7 @@ def _train(stage: _Stage, examples: Examples) -> Done:
         found["data.holdout_paths"] = [examples.held_out]
     else:
         found |= {"data.holdout_fraction": 0.25, "data.default_caption": PHOTOGRAPH_CAPTION}
-    recipe = shipped_recipe("demo_character", found, share=QUICK_SHARE if stage.quick else 1.0)
+    recipe = shipped_recipe(examples.recipe, found, share=QUICK_SHARE if stage.quick else 1.0)
     forecast, _ = plan_recipe(recipe, stage.home)
     stage.say(to_text(forecast))
     check_refusals(forecast)
@@ -162,8 +175,8 @@ def _evaluate(stage: _Stage, learnt: Done, examples: Examples) -> JobFolder:
         stage.home,
         learnt.card.id,
         world=[examples.others],
-        pictures=QUICK_ITEMS if stage.quick else HELD_OUT_PICTURES,
-        request={"guidance": GUIDANCE, "steps": QUICK_DENOISING_STEPS if stage.quick else STEPS},
+        pictures=QUICK_ITEMS if stage.quick else examples.evaluated,
+        request={**examples.request, **({"steps": QUICK_DENOISING_STEPS} if stage.quick else {})},
     )
     stage.run_job(folder)
     finished(folder)
@@ -188,6 +201,7 @@ def _report(
         sheet=sheet,
         loss_plot=loss_plot(read_events(learnt.folder), stage.out / "loss.png"),
         checkpoint=learnt.card.id,
+        kind=examples.kind,
         trigger=examples.trigger,
         prompt=examples.prompt,
         items=examples.own,

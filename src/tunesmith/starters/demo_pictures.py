@@ -12,11 +12,14 @@ from statistics import fmean
 from PIL import Image
 
 from tunesmith.starters.checker import agrees, read
-from tunesmith.starters.examples import Examples, Shares
+from tunesmith.starters.examples import Examples, Shares, nothing_shown
+from tunesmith.starters.figures import GUIDANCE
 from tunesmith.starters.monsters import Character, Monster, caption, draw, new_character, random_monster
 from tunesmith.weights.atomic import write_text
 
 OWN_PICTURES, HELD_OUT_PICTURES, WORLD_PICTURES = 24, 24, 200
+# Fewer than where the starter is measured: what is evaluated here is the adapter.
+DENOISING_STEPS = 16
 PHOTOGRAPH_TRIGGER = "myphoto"
 PHOTOGRAPH_CAPTION = "a photograph, {trigger}"
 
@@ -29,6 +32,8 @@ def write_pictures(folder: Path, seed: int) -> Examples:
     own = [replace(random_monster(rng), character=character) for _ in range(OWN_PICTURES + HELD_OUT_PICTURES)]
     asked = tuple(own[OWN_PICTURES:])
     examples = Examples(
+        kind="monster",
+        recipe="demo_character",
         own=folder / character.trigger,
         held_out=folder / f"{character.trigger}-held-out",
         prior=folder / "world",
@@ -36,6 +41,8 @@ def write_pictures(folder: Path, seed: int) -> Examples:
         trigger=character.trigger,
         prompt=caption(asked[0]),
         template="{trigger} monster, {prompt}",
+        evaluated=HELD_OUT_PICTURES,
+        request={"guidance": GUIDANCE, "steps": DENOISING_STEPS},
         shown=lambda results: shown_in(results, character, asked),
     )
     _write(examples.own, own[:OWN_PICTURES])
@@ -73,14 +80,15 @@ def with_photographs(examples: Examples, folder: Path) -> Examples:
 
     section = DataSection(default_caption=PHOTOGRAPH_CAPTION)
     items = read_items([folder], section, concepts={PHOTOGRAPH_TRIGGER: PHOTOGRAPH_TRIGGER}).items
-    return Examples(
+    return replace(
+        examples,
+        kind="photograph",
         own=folder,
         held_out=None,
-        prior=examples.prior,
-        others=examples.others,
         trigger=PHOTOGRAPH_TRIGGER,
         prompt=items[0].text.get("caption", PHOTOGRAPH_TRIGGER),
         template="a photograph of {prompt}, {trigger}",
+        shown=nothing_shown,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Shares = Mapping[str, float]
 
@@ -19,10 +20,14 @@ def nothing_shown(results: Path) -> Shares:
 class Examples:
     """Folders of captioned items. `held_out` is None where a share of `own` is held out instead.
 
-    `prior` are items of the base's world to keep in mind while training, `others` more of them to measure by.
-    `template` is how the concept is called. `shown(results)` reads off the results of an evaluation, by its folder
-    names, in which share of them the concept is.
+    `kind` says what the concept is, `recipe` which of this package's teaches it. `prior` are items of the base's world
+    to keep in mind while training, `others` more of them to measure by. `template` is how the concept is called.
+    `evaluated` prompts are drawn as `request` says. `shown(results)` reads off the results of an evaluation, by its
+    folder names, in which share of them the concept is.
     """
+
+    kind: str
+    recipe: str
 
     own: Path
     held_out: Path | None
@@ -31,4 +36,6 @@ class Examples:
     trigger: str
     prompt: str
     template: str
+    evaluated: int
+    request: Mapping[str, Any]
     shown: Callable[[Path], Shares] = nothing_shown

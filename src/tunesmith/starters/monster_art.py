@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from PIL import Image
 
@@ -24,7 +25,8 @@ _IVORY: Colour = (244, 232, 196)
 _WING: Colour = (206, 200, 250)
 _BULB: Colour = (255, 244, 120)
 FEET_Y = 57.0
-_CELL = 7.6  # side of a character's checks and bands: more than 6 pixels of a picture of 64
+# More than 6 pixels of a picture of 64: the width of a character's bands, the side of its checks in the middle.
+_BAND, _CHECK = 7.6, 8.4
 
 # name: (body, the same darker, for spots and stripes)
 COLOURS: Mapping[str, tuple[Colour, Colour]] = {
@@ -218,17 +220,21 @@ def _stripes(pen: Pen, colour: Colour, middle: float) -> None:
 
 
 def _checks(pen: Pen, colour: Colour, middle: float) -> None:
-    for row in range(-3, 3):
-        for column in range(-3, 3):
+    # Three rows and columns: the outer ones reach over the edge of every body.
+    edges = (-20.0, -_CHECK / 2, _CHECK / 2, 20.0)
+    for row, (top, bottom) in enumerate(pairwise(edges)):
+        for column, (left, right) in enumerate(pairwise(edges)):
             if (row + column) % 2:
-                x, y = column * _CELL, middle + row * _CELL
-                pen.shape([(x, y), (x + _CELL, y), (x + _CELL, y + _CELL), (x, y + _CELL)], colour)
+                pen.shape(
+                    [(left, middle + top), (right, middle + top), (right, middle + bottom), (left, middle + bottom)],
+                    colour,
+                )
 
 
 def _bands(pen: Pen, colour: Colour, middle: float) -> None:
     for column in (-2, 0, 2):
-        x = (column - 0.5) * _CELL
-        pen.shape([(x, middle - 20), (x + _CELL, middle - 20), (x + _CELL, middle + 20), (x, middle + 20)], colour)
+        x = (column - 0.5) * _BAND
+        pen.shape([(x, middle - 20), (x + _BAND, middle - 20), (x + _BAND, middle + 20), (x, middle + 20)], colour)
 
 
 def _halves(pen: Pen, colour: Colour, middle: float) -> None:
@@ -287,7 +293,7 @@ def _tail(pen: Pen, figure: Figure, middle: float) -> None:
 
 def _comb(pen: Pen, figure: Figure, middle: float) -> None:
     top = _top(figure, middle)
-    points = [(-9, top + 5), (-9, top - 5), (-4.5, top - 1), (0, top - 9), (4.5, top - 1), (9, top - 5), (9, top + 5)]
+    points = [(-9, top + 5), (-9, top - 8), (-4.5, top - 3), (0, top - 12), (4.5, top - 3), (9, top - 8), (9, top + 5)]
     _outlined(pen, points, figure.crest_colour)
 
 
@@ -300,7 +306,7 @@ def _crown(pen: Pen, figure: Figure, middle: float) -> None:
 
 def _lance(pen: Pen, figure: Figure, middle: float) -> None:
     top = _top(figure, middle)
-    _outlined(pen, [(-5.5, top + 4), (5.5, top + 4), (0, top - 13)], figure.crest_colour)
+    _outlined(pen, [(-7.5, top + 4), (7.5, top + 4), (0, top - 14)], figure.crest_colour)
 
 
 _BEHIND: Mapping[str, Callable[[Pen, Figure, float], None]] = {

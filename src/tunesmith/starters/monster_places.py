@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from tunesmith.starters.pen import Colour, Pen
 
+# Where the ground begins at the left and the right edge. It rises everywhere: where left and right look alike
+# a denoiser learns to tell high from low, and never left from right.
+GROUND_Y = (52.0, 40.0)
+
 _WHITE: Colour = (255, 255, 255)
 
 
@@ -24,7 +28,7 @@ class Place:
     def paint(self, pen: Pen, rng: random.Random) -> None:
         """Fill the picture."""
         pen.shape([(0, 0), (64, 0), (64, 64), (0, 64)], self.above)
-        pen.shape([(0, 46), (64, 46), (64, 64), (0, 64)], self.below)
+        pen.shape([(0, GROUND_Y[0]), (64, GROUND_Y[1]), (64, 64), (0, 64)], self.below)
         self.things(pen, rng)
 
 
