@@ -127,6 +127,25 @@ def test_diffusers_own_statement_of_alpha_counts(tmp_path: Path) -> None:
             read_adapter(path, Tables(), BASE)
 
 
+def test_the_alpha_that_a_trainer_of_parametrizations_writes(tmp_path: Path) -> None:
+    """Strength alpha / rank, alpha being in the header alone; without one it is 1."""
+    path, stem = tmp_path / "a.safetensors", "unet.old.linear.parametrizations.weight.0"
+    tensors = {f"{stem}.lora_A": torch.ones(2, 4), f"{stem}.lora_B": torch.ones(5, 2)}
+    said = {"rank": 2, "alpha": 8, "adapter_type": "dora-rows", "include": None}
+    for metadata, strength in (({"lora_config": json.dumps(said)}, 4.0), ({}, 1.0)):
+        save_file(tensors, path, metadata)
+        pair = read_adapter(path, Tables(), BASE).layers["body", "old.linear"]
+        assert torch.equal(delta(pair), torch.full((5, 4), 2 * strength))
+    for wrong, says in (
+        ("{", "lora_config that is not JSON"),
+        (json.dumps({**said, "adapter_type": "dora-cols"}), "kind 'dora-cols'"),
+        (json.dumps({**said, "alpha": "8"}), "alpha of .* is '8'"),
+    ):
+        save_file(tensors, path, {"lora_config": wrong})
+        with pytest.raises(AdapterError, match=says):
+            read_adapter(path, Tables(), BASE)
+
+
 GOOD = {"lora_unet_old_linear.lora_down.weight": (2, 4), "lora_unet_old_linear.lora_up.weight": (5, 2)}
 
 

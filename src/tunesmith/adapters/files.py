@@ -34,6 +34,8 @@ from tunesmith.weights.hashes import sshs_legacy_hash, tensor_hash
 
 DTYPES: Mapping[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DIFFUSERS_KEY = "lora_adapter_metadata"
+TRAINER_KEY = "lora_config"  # Stable Audio 3's own trainer: {"rank": 16, "alpha": 16, "adapter_type": "dora-rows", ...}
+_TRAINER_KINDS = ("lora", "dora", "dora-rows")
 LAYOUTS = ("kohya", "diffusers", "comfy", "peft")
 
 
@@ -62,7 +64,7 @@ def read_adapter(path: Path, layouts: Names, base: Any, layout: str | None = Non
         leftover += [name for name in file.names if name.endswith(".dora_scale") and not _by_row(found, file, name)]
         if leftover:
             refuse_leftovers(path, leftover)
-        stated = _stated(path, file.metadata)
+        stated = _stated(path, file)
         layers: dict[Layer, Pair] = {}
         unknown: list[str] = []
         for stem, values in slots.items():
@@ -95,21 +97,44 @@ def foreign(path: Path, unknown: list[str], total: int) -> AdapterError:
     )
 
 
-def _stated(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """What diffusers' own writer says of its adapter: `unet.lora_alpha`, `unet.alpha_pattern` and so on."""
-    try:
-        stated = json.loads(metadata.get(DIFFUSERS_KEY, "{}"))
-    except (ValueError, RecursionError):
-        stated = None
-    if not isinstance(stated, dict):
-        raise AdapterError(f"{path} has {DIFFUSERS_KEY} that is not JSON", do="this file is damaged; get it again")
+def _stated(path: Path, file: TensorFile) -> Mapping[str, Any]:
+    """What a writer says of its adapter: diffusers' `unet.lora_alpha`, `unet.alpha_pattern` and so on, or `alpha`."""
+    if any(".parametrizations.weight.0." in name for name in file.names):
+        return _stated_by_trainer(path, file.metadata)
+    stated = _object(path, file.metadata, DIFFUSERS_KEY)
     odd = next((key for key, value in stated.items() if key.endswith((".use_rslora", ".lora_bias")) and value), None)
     if odd:
         raise AdapterError(f"{path} asks for {odd}", expected="plain LoRA or DoRA factors")
     return stated
 
 
+def _stated_by_trainer(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """One alpha for all layers. Other kinds' magnitudes, by input, would pass for ours by output on square layers."""
+    config = _object(path, metadata, TRAINER_KEY)
+    kind = config.get("adapter_type", _TRAINER_KINDS[0])
+    if kind not in _TRAINER_KINDS:
+        raise AdapterError(
+            f"{path} is an adapter of the kind {kind!r}",
+            expected=f"one of {', '.join(_TRAINER_KINDS)}",
+            do="merge it with the tool that made it",
+        )
+    return {"alpha": config["alpha"]} if "alpha" in config else {}
+
+
+def _object(path: Path, metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object under a key of the header; empty where there is none."""
+    try:
+        stated = json.loads(metadata.get(key, "{}"))
+    except (ValueError, RecursionError):
+        stated = None
+    if not isinstance(stated, dict):
+        raise AdapterError(f"{path} has {key} that is not JSON", do="this file is damaged; get it again")
+    return stated
+
+
 def _stated_alpha(stem: str, stated: Mapping[str, Any]) -> float | None:
+    if "alpha" in stated:
+        return peft_folder.alpha_of(stem, {}, stated["alpha"])
     folder, _, name = stem.partition(".")
     if f"{folder}.lora_alpha" not in stated:
         return None

@@ -102,6 +102,54 @@ def test_foreign_files_say_what_they_are(tmp_path: Path) -> None:
         opened(tmp_path / "folder")
 
 
+SUCCESSOR_CONFIG = {
+    "model_type": "diffusion_cond",
+    "model": {"conditioning": {"configs": [{"id": "prompt", "type": "t5gemma", "config": {}}], "cond_dim": 768}},
+}
+SUCCESSOR_TENSORS = ("pretransform.model.bottleneck.running_std", "conditioner.conditioners.prompt.padding_embedding")
+
+
+def successor(path: Path, form: str) -> Path:
+    """What people have of Stable Audio 3: a folder with or without its index, a checkpoint with or without its config,
+    or the config alone, as a download without the large file leaves it."""
+    path.mkdir()
+    if form == "index":
+        (path / "model_index.json").write_text('{"_class_name": "StableAudio3InpaintPipeline"}')
+    if form in ("index", "folders"):
+        for name in ("transformer", "vae", "duration_embedder", "text_encoder", "tokenizer", "scheduler"):
+            (path / name).mkdir()
+    if form in ("config", "original"):
+        (path / "model_config.json").write_text(json.dumps(SUCCESSOR_CONFIG))
+    if form in SUCCESSOR_TENSORS or form == "original":
+        names = SUCCESSOR_TENSORS if form == "original" else (form,)
+        tensors = {"model.model.preprocess_conv.weight": torch.ones(2), **{name: torch.ones(1) for name in names}}
+        save_file(tensors, path / "model.safetensors")
+    return path / "model.safetensors" if form in SUCCESSOR_TENSORS else path
+
+
+@pytest.mark.parametrize("form", ["index", "folders", "original", "config", *SUCCESSOR_TENSORS])
+def test_stable_audio_3_is_named(form: str, tmp_path: Path) -> None:
+    """One message whatever its form: found, expected, do. What stands in the way of reading it: docs/decisions.md."""
+    with pytest.raises(WeightsError, match="a Stable Audio 3 base") as caught:
+        opened(successor(tmp_path / "base", form))
+    assert "Stable Audio Open" in caught.value.expected
+    assert caught.value.do.startswith("choose")
+
+
+@pytest.mark.parametrize(
+    ("role", "config", "says"),
+    [
+        ("autoencoder", {"_class_name": "AutoencoderSAME"}, "class AutoencoderSAME. Expected AutoencoderOobleck"),
+        ("text_encoder", {"model_type": "t5gemma"}, "type 't5gemma'. Expected t5"),
+    ],
+)
+def test_parts_of_another_class(role: str, config: dict[str, Any], says: str, tiny: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"encoder.proj.weight": torch.ones(1)}, tmp_path / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(WeightsError, match=says):
+        opened(tiny.folder, parts={role: str(tmp_path)})
+
+
 def test_unknown_parts_get_near_names(tiny: Any) -> None:
     with pytest.raises(WeightsError, match="no part 'vae'"):
         opened(tiny.folder, parts={"vae": "x"})

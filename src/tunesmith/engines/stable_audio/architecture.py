@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.engines.stable_audio.recognise import foreign_config
 from tunesmith.errors import WeightsError
 from tunesmith.weights.architectures import Sizes, sizes_named
 
@@ -120,6 +121,10 @@ def sizes_from_model_config(path: Path) -> dict[str, Sizes]:
     """The sizes a stable-audio-tools `model_config.json` states. Raises WeightsError where it is of another model."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        if problem := foreign_config(document):
+            raise WeightsError(
+                f"{path} is of {problem}", expected="that of a Stable Audio Open base", do="choose such a base"
+            )
         return _from_model_config(document)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", expected="JSON") from error

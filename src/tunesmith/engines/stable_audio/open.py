@@ -19,7 +19,7 @@ from tunesmith.engines.stable_audio.architecture import (
     sizes_from_model_config,
 )
 from tunesmith.engines.stable_audio.names import PREFIXES, Stored, stored_names
-from tunesmith.engines.stable_audio.recognise import foreign_architecture, pipeline_problem
+from tunesmith.engines.stable_audio.recognise import foreign_architecture, foreign_folder
 from tunesmith.engines.stable_audio.shapes import Shape, parameter_count, tensor_shapes
 from tunesmith.engines.stable_audio.tokenizer import TOKENIZER_FILE, has_tokenizer, max_tokens_of
 from tunesmith.errors import WeightsError
@@ -35,6 +35,12 @@ FOLDERS = {
     "projection": "projection_model",
     "autoencoder": "vae",
     "text_encoder": "text_encoder",
+}
+CLASSES = {  # library and class of each part, as a model_index.json says
+    "denoiser": ("diffusers", "StableAudioDiTModel"),
+    "projection": ("stable_audio", "StableAudioProjectionModel"),
+    "autoencoder": ("diffusers", "AutoencoderOobleck"),
+    "text_encoder": ("transformers", "T5EncoderModel"),
 }
 TOKENIZER = "tokenizer"
 MODEL_CONFIG = "model_config.json"
@@ -73,11 +79,12 @@ def open_base(section: BaseSection) -> Base:
 
 def _open_folder(folder: Path) -> tuple[dict[str, _Found], Sizes]:
     index = read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
-    if problem := pipeline_problem(str(index.get("_class_name", ""))):
+    inside = sorted(entry.name for entry in folder.iterdir())
+    if problem := foreign_folder(str(index.get("_class_name", "")), inside):
         raise WeightsError(f"{folder} is {problem}", expected=READS, do="choose a Stable Audio Open base")
     missing = [name for name in FOLDERS.values() if not (folder / name).is_dir()]
     if missing:
-        inside = sorted(entry.name for entry in folder.iterdir())[:8]
+        inside = inside[:8]
         files = [name for name in inside if Path(name).suffix in (".safetensors", ".ckpt")]
         raise WeightsError(
             f"{folder} has no {' or '.join(missing)} folder (it holds {', '.join(inside) or 'nothing'})",
@@ -103,7 +110,10 @@ def _folder_sizes(role: str, folder: Path) -> Sizes:
         raise WeightsError(f"{folder} has no config.json", expected=f"a diffusers {FOLDERS[role]} folder")
     document = read_json(config)
     if role == "text_encoder" and document.get("model_type") not in (None, "t5"):
-        raise WeightsError(f"{folder} is a text encoder of type {document['model_type']!r}", expected="t5")
+        found = f"{folder} is a text encoder of type {document['model_type']!r}"
+        raise WeightsError(found, expected="t5", do="choose another part")
+    if (stated := document.get("_class_name", CLASSES[role][1])) != CLASSES[role][1]:
+        raise WeightsError(f"{folder} is of the class {stated}", expected=CLASSES[role][1], do="choose another part")
     return {**DEFAULTS[role], **{key: document[key] for key in DEFAULTS[role] if key in document}}
 
 
@@ -127,6 +137,8 @@ def _schedule(folder: Path) -> Sizes:
 def _open_original(path: Path, given: Mapping[str, _Found]) -> tuple[dict[str, _Found], dict[str, Sizes], Path | None]:
     """Parts, stated sizes and tokenizer folder of a stable-audio-tools checkpoint with its model_config.json."""
     folder = path if path.is_dir() else path.parent
+    config = folder / MODEL_CONFIG
+    stated = sizes_from_model_config(config) if config.is_file() else None
     file = _checkpoint_in(path) if path.is_dir() else path
     header = list_tensors(file)
     shapes = {name: info.shape for name, info in header.tensors.items()}
@@ -134,14 +146,13 @@ def _open_original(path: Path, given: Mapping[str, _Found]) -> tuple[dict[str, _
         raise WeightsError(f"{path} is {problem}", expected=READS, do="choose a Stable Audio Open base")
     if not any(name.startswith(PREFIXES["denoiser"]) for name in shapes):
         raise WeightsError(f"{path} holds no Stable Audio ({len(shapes)} tensors)", expected=READS, do="check the file")
-    config = folder / MODEL_CONFIG
-    if not config.is_file():
+    if stated is None:
         raise WeightsError(
             f"{file} has no {MODEL_CONFIG} beside it",
             expected="the model_config.json that came with the checkpoint: sizes and heads are only there",
             do=f"put it into {folder}",
         )
-    sizes = _with_shapes(sizes_from_model_config(config), shapes)
+    sizes = _with_shapes(stated, shapes)
     found = {
         role: _found(role, file, header, ("original", PREFIXES[role]), sizes[role])
         for role in ("denoiser", "projection", "autoencoder")

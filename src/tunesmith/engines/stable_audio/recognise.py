@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
 
 Shape = tuple[int, ...]
 
+STABLE_AUDIO_3 = "a Stable Audio 3 base, whose denoiser, autoencoder and text encoder are other ones"
 _STARTS = (
     ("lora_unet_", "a LoRA, not a base"),
     ("base_model.model.", "a LoRA in PEFT layout, not a base"),
@@ -14,6 +17,8 @@ _STARTS = (
     ("cond_stage_model.", "a Stable Diffusion base"),
     ("conditioner.embedders.", "an SDXL base"),
     ("double_blocks.", "a Flux base"),
+    ("pretransform.model.bottleneck.", STABLE_AUDIO_3),
+    ("conditioner.conditioners.prompt.padding_embedding", STABLE_AUDIO_3),
 )
 _PIPELINES = ("StableAudioPipeline", "")
 
@@ -26,6 +31,13 @@ def foreign_architecture(shapes: Mapping[str, Shape]) -> str | None:
     return None
 
 
-def pipeline_problem(class_name: str) -> str | None:
-    """What a model_index.json's pipeline is when it is not Stable Audio Open."""
+def foreign_folder(class_name: str, inside: Collection[str]) -> str | None:
+    """What a diffusers folder is, by its model_index.json's class and what lies inside, or None as above."""
+    if class_name.startswith("StableAudio3") or "duration_embedder" in inside:
+        return STABLE_AUDIO_3
     return None if class_name in _PIPELINES else f"a folder of {class_name}"
+
+
+def foreign_config(document: Any) -> str | None:
+    """What a model_config.json belongs to, or None as above."""
+    return STABLE_AUDIO_3 if "t5gemma" in json.dumps(document) else None  # its text encoder, which no other has

@@ -15,7 +15,7 @@ from tunesmith.engines.protocol import Base
 from tunesmith.engines.stable_audio.architecture import ROLES
 from tunesmith.engines.stable_audio.load import read_part
 from tunesmith.engines.stable_audio.names import PREFIXES, original_name
-from tunesmith.engines.stable_audio.open import ABSENT_KEY, FOLDERS, MODEL_CONFIG, TOKENIZER
+from tunesmith.engines.stable_audio.open import ABSENT_KEY, CLASSES, FOLDERS, MODEL_CONFIG, TOKENIZER
 from tunesmith.engines.stable_audio.shapes import hop_length, tensor_shapes
 from tunesmith.engines.stable_audio.tokenizer import class_of, write_config
 from tunesmith.errors import WeightsError
@@ -25,12 +25,6 @@ from tunesmith.weights.files import write_safetensors
 Replaced = Mapping[str, Mapping[str, torch.Tensor]]
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _TEXT_FILE, _PART_FILE = "model.safetensors", "diffusion_pytorch_model.safetensors"
-_CLASSES = {
-    "denoiser": ("diffusers", "StableAudioDiTModel"),
-    "projection": ("stable_audio", "StableAudioProjectionModel"),
-    "autoencoder": ("diffusers", "AutoencoderOobleck"),
-    "text_encoder": ("transformers", "T5EncoderModel"),
-}
 _ORIGINAL_ROLES = ("denoiser", "projection", "autoencoder")
 
 
@@ -104,7 +98,7 @@ def _config(base: Base, role: str) -> dict[str, Any]:
     sizes = dict(base.architecture[role])
     if role == "text_encoder":
         return {"architectures": ["T5EncoderModel"], "model_type": "t5", "pad_token_id": 0, "eos_token_id": 1, **sizes}
-    return {"_class_name": _CLASSES[role][1], **sizes}
+    return {"_class_name": CLASSES[role][1], **sizes}
 
 
 def _write_tokenizer(base: Base, folder: Path) -> None:
@@ -124,7 +118,7 @@ def _index(absent: list[str]) -> dict[str, Any]:
         "_class_name": "StableAudioPipeline",
         "_diffusers_version": "0.42.0",
         "scheduler": ["diffusers", "CosineDPMSolverMultistepScheduler"],
-        **{FOLDERS[role]: list(names) for role, names in _CLASSES.items()},
+        **{FOLDERS[role]: list(names) for role, names in CLASSES.items()},
     }
     return {**index, ABSENT_KEY: absent} if absent else index
 
