@@ -174,6 +174,7 @@ def test_credits_beside_the_file(tmp_path, good, said, words):
         '{"polish": false, "denoise_amount": 0, "compressor": {"enabled": false, "ratio": 4}}',
         '{"post": ["trim", "fade"], "polish_profile": null, "noise_reduction": "off"}',
         '{"prompt": "a compressed growl", "flac_compression_level": 5}',
+        '{"base": {"files": {"denoiser/config.json": "0f"}}, "checkpoints": [{"path": {"compressor": "1e"}}]}',
         '["polish"]',
         "{broken",
         "[" * 100_000,

@@ -34,6 +34,13 @@ def test_a_hub_id_is_not_fetched_unasked() -> None:
     assert "base.allow_download=true" in caught.value.do
 
 
+def test_a_hub_id_may_have_a_dot() -> None:
+    with pytest.raises(WeightsError, match="no copy of that hub id"):
+        located("someone/stable-model-1.0")
+    with pytest.raises(WeightsError, match="does not exist"):
+        located("folder/model.safetensors")
+
+
 def test_a_starter_that_does_not_ship() -> None:
     with pytest.raises(WeightsError, match="no starter base of no_engine"):
         located("starter")

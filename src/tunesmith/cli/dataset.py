@@ -51,8 +51,8 @@ def check(folders: Folders, engine: EngineName = None, as_json: AsJson = False) 
         screen.say(f"{finding.severity}: {finding.message}", *([f"  {finding.do}"] if finding.do else []))
     if not findings:
         screen.say("nothing to complain about")
-    named = "" if engine == _usual_engine([]) else f" engine.name={engine}"
-    screen.next_steps(f"tunesmith train --data {quote(str(folders[0]))} --base BASE --name NAME --steps 1200{named}")
+    wishes = "engine.name=stable_audio preset=family" if engine == "stable_audio" else "--steps 1200"
+    screen.next_steps(f"tunesmith train --data {quote(str(folders[0]))} --base BASE --name NAME {wishes}")
 
 
 def _said_once(findings: Sequence[Finding]) -> Iterator[Finding]:

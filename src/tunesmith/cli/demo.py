@@ -15,8 +15,12 @@ from tunesmith.cli.surroundings import surroundings_of
 group = typer.Typer()
 
 _OWN_BASES = {
-    "stable_diffusion": ("v1-5-pruned-emaonly.safetensors", "a Stable Diffusion 1.5 file"),
-    "stable_audio": ("stable-audio-open-1.0", "a folder of Stable Audio Open 1.0"),
+    "stable_diffusion": ("v1-5-pruned-emaonly.safetensors", "a Stable Diffusion 1.5 file", "--steps 1200"),
+    "stable_audio": (
+        "stable-audio-open-1.0",
+        "a folder of Stable Audio Open 1.0",
+        "engine.name=stable_audio preset=family",
+    ),
 }
 
 
@@ -73,14 +77,14 @@ def demo(
 
 
 def _next_steps(engine: str, prompt: str) -> tuple[str, ...]:
-    base, title = _OWN_BASES[engine]
+    base, title, wishes = _OWN_BASES[engine]
     again = "--guidance 3 --seed 7" if engine == "stable_diffusion" else "--guidance 4 --seed 7"
     return (
         f"tunesmith generate --prompt '{prompt}' {again}",
         f"With your own examples and {title}:",
         "tunesmith dataset check FOLDER",
-        f"tunesmith plan  --data FOLDER --base {base} --steps 1200 --name NAME",
-        f"tunesmith train --data FOLDER --base {base} --steps 1200 --name NAME",
+        f"tunesmith plan  --data FOLDER --base {base} {wishes} --name NAME",
+        f"tunesmith train --data FOLDER --base {base} {wishes} --name NAME",
     )
 
 

@@ -74,7 +74,7 @@ def prepare(
     screen.next_steps(
         f"tunesmith dataset check {quote(str(out))}",
         f"tunesmith train --data {quote(str(out))} --base BASE --name {quote(family)} --concept {quote(family)} "
-        "--steps 1200 engine.name=stable_audio",
+        "engine.name=stable_audio preset=family",
     )
 
 

@@ -14,6 +14,7 @@ _SUFFIX = ".credits.json"
 _LIMIT_BYTES = 1 << 20
 _HEAVY = re.compile(r"polish|denois|noise.?reduc|compress(?!ion.?level)|multiband", re.IGNORECASE)
 _CHAIN = re.compile(r"post|chain|effects|fx|preset|stack|process", re.IGNORECASE)
+_ORIGINS = {"base", "checkpoints"}  # our own credits list files there, such as denoiser/config.json
 _OFF = {"", "none", "off", "no", "false", "0", "0.0", "null"}
 
 
@@ -40,6 +41,8 @@ def _processing(value: Any, key: str = "") -> Iterator[str]:
     """Names of heavy steps that were on: a key that names one, or a word in a list of steps."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if name in _ORIGINS:
+                continue
             if _HEAVY.search(str(name)):
                 if _is_on(inner):
                     yield str(name)

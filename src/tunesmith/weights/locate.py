@@ -14,6 +14,8 @@ from tunesmith.weights.starter import starter_folder
 
 STARTER = "starter"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# A name that ends so is meant as a file; other dots are part of hub ids (`…/stable-audio-open-1.0`).
+_FILES = {".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".json", ".yaml", ".zip"}
 _WANTED = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 
 
@@ -27,7 +29,7 @@ def locate_base(name: str, *, engine: str, allow_download: bool, reads: str) -> 
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if _HUB_ID.fullmatch(name) and not path.suffix:
+    if _HUB_ID.fullmatch(name) and path.suffix.lower() not in _FILES:
         return _hub_snapshot(name, allow_download, reads)
     raise WeightsError(f"the base {name} does not exist", expected=reads, do=near_names(path))
 
