@@ -42,14 +42,54 @@ class World:
             document["method"]["rank"] = 2
         if method == "scratch":
             document["base"] = {"architecture": "tiny", "parts": {"autoencoder": str(self.base)}}
-        for name, value in changes.items():
-            section, _, key = name.partition("__")
-            document.setdefault(section, {})[key] = value
-        return recipe_from(document, recipe_facts)
+        return _changed(document, changes)
 
     def job(self, home: Path, method: str = "lora", **changes: Any) -> JobFolder:
         """A job of that recipe, queued."""
         return create_job(home, "train", self.recipe(method, **changes))
+
+
+@dataclass(frozen=True)
+class SoundWorld:
+    """Sounds and a base of the engine `stable_audio` on disk; the base's own window is 1.024 seconds at 1,000 Hz."""
+
+    sounds: Path
+    base: Path
+
+    def recipe(self, **changes: Any) -> Recipe:
+        """A short run with a window of half a second; `changes` as those of `World.recipe`."""
+        document: dict[str, Any] = {
+            "engine": {"name": "stable_audio", "window_seconds": 0.5},
+            "data": {"paths": [str(self.sounds)], "holdout_fraction": 0.3, "caption_dropout": 0.2},
+            "base": {"path": str(self.base)},
+            "method": {"name": "lora", "rank": 2, "dropout": 0.2},
+            "optimiser": {"rate": 1e-2},
+            "length": {"steps": 4, "batch_items": 2, "seed": 3},
+            "output": {"name": "ghoul", "dtype": "fp32", "validate_every_steps": 2, "state_every_steps": 2},
+            "resources": {"device": "cpu", "precision": "fp32", "threads": 1, "disk_reserve_bytes": 0},
+        }
+        return _changed(document, changes)
+
+    def job(self, home: Path, **changes: Any) -> JobFolder:
+        """A job of that recipe, queued."""
+        return create_job(home, "train", self.recipe(**changes))
+
+
+def _changed(document: dict[str, Any], changes: dict[str, Any]) -> Recipe:
+    """The recipe of a document with single knobs, as `length__steps`, changed."""
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        document.setdefault(section, {})[key] = value
+    return recipe_from(document, recipe_facts)
+
+
+def write_sound_world(folder: Path) -> SoundWorld:
+    """Five sounds with captions and a base with weights by formula."""
+    from tiny_audio import write_folder
+    from tunesmith_test_engines.items import sound_items
+
+    sound_items(folder / "sounds", 5)
+    return SoundWorld(folder / "sounds", write_folder(folder / "base"))
 
 
 def write_world(folder: Path) -> World:

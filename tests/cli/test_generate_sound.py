@@ -274,7 +274,7 @@ def test_variations_are_distinct_and_each_has_its_credits(tunesmith, base: Path)
     assert sorted(path.name for path in Path("many").glob("*.ogg")) == ["x-7.ogg", "x-8.ogg"]
 
 
-def trained_card(home: Path, base: Path, clips: Path) -> Card:
+def trained_card(home: Path, base: Path, clips: Path, id: str = "ghoul-3", window_seconds: float = 0.5) -> Card:  # noqa: A002
     """A checkpoint that was trained here, as its card remembers it."""
     from tunesmith.adapters.files import read_adapter, write_adapter
     from tunesmith.engines.index import engine_named
@@ -285,13 +285,21 @@ def trained_card(home: Path, base: Path, clips: Path) -> Card:
     adapter = read_adapter(write_lora(home / "raw.safetensors"), engine.layouts, opened)
     write_adapter(home / "made", adapter, engine.layouts, opened, "peft", "fp32", {})
     recipe = {
-        "engine": {"name": "stable_audio", "window_seconds": 0.5},
+        "engine": {"name": "stable_audio", "window_seconds": window_seconds},
         "data": {"paths": [str(clips)]},
         "base": {"path": str(base)},
         "length": {"steps": 3},
         "output": {"name": "ghoul", "concepts": {"ghoul": "ghoul"}},
     }
-    card = Card("ghoul", "stable_audio", id="ghoul-3", base={"path": str(base)}, recipe=recipe, licences=("CC-BY-4.0",))
+    card = Card(
+        name="ghoul",
+        engine="stable_audio",
+        id=id,
+        base={"path": str(base)},
+        recipe=recipe,
+        trained_at={"window_seconds": window_seconds},
+        licences=("CC-BY-4.0",),
+    )
     return Shelf(home).put(card, home / "made")
 
 
@@ -315,12 +323,33 @@ def test_a_trained_checkpoint_brings_window_base_and_family(tunesmith, base: Pat
     assert found["checkpoints"][0]["name"] == "ghoul-3"
     assert set(found["checkpoints"][0]["files"]) == {"adapter_model.safetensors", "adapter_config.json"}
     longer = tunesmith(*words, "--seconds", 0.8, "--out", "b.wav")
-    assert "0.8 s are more than it has seen" in longer.out
+    assert "warning: the checkpoint was trained at 0.5 s; 0.8 s are more than it has seen" in longer.err
     assert "window_seconds" not in told("b.wav")
+    wider = tunesmith(*words, "--seconds", 0.8, "--window-seconds", 1, "--out", "d.wav")
+    assert "0.8 s are more than it has seen" in wider.err
+    assert told("d.wav")["window_seconds"] == 1
     chosen = tunesmith(*words, "--seconds", 0.3, "--window-seconds", 0.4, "--out", "c.wav")
     assert "which the checkpoint was trained at" not in chosen.out
     assert told("c.wav")["window_seconds"] == 0.4
     assert tunesmith("generate", "--replay", "a.wav").code == 0
+
+
+def test_without_a_length_sounds_are_as_long_as_the_window_allows(tunesmith, base: Path, home: Path) -> None:
+    """The usual three seconds are more than this base has, and more than the checkpoint has heard."""
+    trained_card(home, base, home)
+    trained_card(home, base, home, "other-1", 1.5)
+    words = ("generate", "--prompt", "x", *FAST)
+    ran = tunesmith(*words, "--checkpoint", "ghoul-3", "--out", "lora.wav")
+    assert ran.code == 0, ran.err
+    assert (told("lora.wav")["requested_seconds"], told("lora.wav")["window_seconds"]) == (0.5, 0.5)
+    ran = tunesmith(*words, "--engine", "stable_audio", "--base", base, "--no-adapter", "--out", "bare.wav")
+    assert ran.code == 0, ran.err
+    assert told("bare.wav")["requested_seconds"] == WINDOW_SECONDS
+    assert soundfile.info("bare.wav").duration == WINDOW_SECONDS
+    ran = tunesmith(*words, "--checkpoint", "other-1", "--checkpoint", "ghoul-3", "--out", "both.wav")
+    assert ran.code == 0, ran.err
+    assert "different windows (other-1 at 1.5 s, ghoul-3 at 0.5 s); the first one's is used" in ran.out
+    assert (told("both.wav")["requested_seconds"], told("both.wav")["window_seconds"]) == (1.5, 1.5)
 
 
 def test_a_loop_says_where_it_loops(tunesmith, base: Path) -> None:

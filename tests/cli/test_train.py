@@ -26,7 +26,7 @@ def test_train_says_what_happens_and_what_to_do_next(tunesmith, workshop) -> Non
     assert "3 steps" in ran.out  # the plan
     assert "held-out loss" in ran.out
     assert "completed" in ran.out
-    assert "tunesmith generate --checkpoint peter-3-" in ran.out
+    assert "tunesmith concepts add peter --from-checkpoint peter-3-" in ran.out
     assert "\x1b[" not in ran.out  # plain lines where there is no terminal
 
 

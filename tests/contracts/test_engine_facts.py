@@ -35,6 +35,7 @@ for method in case.methods().values():
             shapes[shape] = shapes.get(shape, 0) + 1
             assert case.engine.wants(item, recipe)
         assert case.engine.encoders(base, recipe)
+        case.engine.facts.request(**case.engine.trained_at(base, recipe))
         assert case.engine.estimate(base, recipe, shapes, MACHINE).phases
 for layout in case.engine.layouts.adapter_layouts:
     assert case.engine.layouts.adapter_layers(layout, "no such layer", base) == ()

@@ -221,6 +221,26 @@ def test_a_bad_line_is_named_by_number(tmp_path, picture, line, what):
     assert what in found
 
 
+def test_prepared_folders_are_given_by_their_parent(tmp_path, picture):
+    """Each says what its items are; one with a number in front counts as it always did."""
+    for family in ("ghoul", "wisp"):
+        picture(f"d/{family}/files/a.png", size=(8, 9 if family == "wisp" else 8))
+        write_lines(tmp_path / "d" / family, {"file_name": "files/a.png", "text": f"a {family}"})
+    picture("d/3_imp/b.png", size=(7, 7), caption="an imp")
+    write_lines(tmp_path / "d" / "3_imp", {"file_name": "b.png", "text": "not read"})
+    reading = read_items([tmp_path / "d"], DataSection(), concepts={"ghoul": "gh", "wisp": "ws"})
+    found = [(item.text["caption"], item.concept, item.repeats) for item in reading.items]
+    assert found == [("an imp", "imp", 3), ("a ghoul", "ghoul", 1), ("a wisp", "wisp", 1)]
+    assert f"{tmp_path / 'd' / 'wisp'}: items and captions from metadata.jsonl" in reading.notes
+    (alone,) = read_items([tmp_path / "d" / "wisp"], DataSection(), concepts={"ghoul": "gh", "wisp": "ws"}).items
+    assert alone.concept == "wisp"
+    picture("d/c.png", size=(6, 6))
+    (tmp_path / "d/3_imp/metadata.jsonl").unlink(), (tmp_path / "d/3_imp").rename(tmp_path / "imp")
+    with_own = read_items([tmp_path / "d"], DataSection())
+    assert names(with_own) == ["c.png"]
+    assert any("wisp holds some more and was left out: give it as a path" in note for note in with_own.notes)
+
+
 def test_metadata_asked_for_but_absent(tmp_path, picture):
     picture("d/a.png")
     assert "metadata.jsonl" in refusal(tmp_path / "d", layout="metadata").found

@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from small_adapters import pictures_adapter
+from tiny_audio import write_folder
+from tunesmith.adapters.adapter import Adapter, Pair
 from tunesmith.adapters.files import write_adapter
+from tunesmith.engines.index import engine_named
 from tunesmith.engines.protocol import Base
 from tunesmith.errors import ExchangeError
 from tunesmith.exchange.parts import MergedPart, StoredPart
@@ -60,6 +63,42 @@ def test_a_changed_adapter_is_found(tmp_path: Path, base: Base, how: str) -> Non
     save_file(changed(load_file(path), how), path)
     with pytest.raises(ExchangeError, match=r"a\.safetensors"):
         verify_adapter(path, engine, base=base, adapter=adapter)
+
+
+def sounds_adapter(base: Base, *, dora: bool) -> Adapter:
+    """Layers of queries, keys, values and others with factors of their own, as a training leaves them."""
+    from tunesmith.engines.stable_audio.layouts import adapter_layers
+    from tunesmith.engines.stable_audio.shapes import tensor_shapes
+
+    shapes = tensor_shapes("denoiser", base.architecture["denoiser"])
+    layers = {}
+    for at, layer in enumerate(adapter_layers(base.architecture["denoiser"])):
+        high, low = shapes[f"{layer}.weight"]
+        draw = torch.Generator().manual_seed(at)
+        up = 1e-4 * torch.randn(high, 2, generator=draw) * (at % 5 > 0)  # some have learnt nothing yet
+        magnitude = torch.rand(high, generator=draw) + 0.5 if dora else None
+        layers["denoiser", layer] = Pair(torch.randn(2, low, generator=draw) / low**0.5, up, 3.0, magnitude)
+    return Adapter(layers)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(("layout", "dora"), [("comfy", False), ("comfy", True), ("kohya", False), ("diffusers", True)])
+def test_fused_layers_are_compared_by_what_they_change(tmp_path: Path, layout: str, dora: bool, dtype: str) -> None:
+    """Read back, each of three fused layers has the factors of all three."""
+    sounds = engine_named("stable_audio")
+    base = sounds.open(BaseSection(path=str(write_folder(tmp_path / "base"))))
+    adapter, path = sounds_adapter(base, dora=dora), tmp_path / "a.safetensors"
+    write_adapter(path, adapter, sounds.layouts, base, layout, dtype, {})
+    assert verify_adapter(path, sounds, base=base, adapter=adapter).matched == len(adapter.layers)
+    tensors = load_file(path)
+    for end in ("down", "up", "lora_A", "lora_B"):
+        names = [name for name in tensors if f".{end}." in name or f"lora_{end}." in name]
+        for name in names[1:2]:  # one of the fused ones
+            wrong = {**tensors, name: tensors[name].clone()}
+            wrong[name].flatten()[tensors[name].abs().argmax()] *= 1.1
+            save_file(wrong, path)
+            with pytest.raises(ExchangeError, match=r"a\.safetensors changed by"):
+                verify_adapter(path, sounds, base=base, adapter=adapter)
 
 
 @pytest.mark.parametrize("how", ["number", "missing", "extra"])

@@ -16,6 +16,7 @@ from tunesmith.jobs.forecast import minutes_text, to_json, to_text
 from tunesmith.jobs.items import gather
 from tunesmith.jobs.machine import available_memory_bytes, read_machine, unmeasured_machine
 from tunesmith.jobs.plan import make_plan, phase_seconds, plan_recipe, refuse_or_pass
+from tunesmith.jobs.refusals import refusals_of
 from tunesmith.recipe.schema import Recipe
 from tunesmith.weights.atomic import write_json
 
@@ -189,6 +190,21 @@ def test_scratch_cannot_draw_its_own_prior_items(world: World, tmp_path: Path) -
     recipe = world.recipe("scratch", data__prior="generated", data__prior_prompts=["a thing"])
     with pytest.raises(PlanRefused, match=r"data\.prior=given"):
         refuse_or_pass(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(("media", "refused"), [(("image",), False), (("audio",), False), (("chart", "audio"), True)])
+def test_prior_items_are_drawn_by_engines_of_pictures_and_sounds(
+    world: World, media: tuple[str, ...], refused: bool
+) -> None:
+    recipe = world.recipe(data__prior="generated", data__prior_prompts=["a thing"])
+    engine = engine_named(recipe.engine)
+    other = Costly(engine)
+    other.facts = replace(engine.facts, media=media)  # type: ignore[attr-defined]
+    found = refusals_of(recipe, other)  # type: ignore[arg-type]
+    assert [refusal.reason for refusal in found] == (
+        ["Test pictures makes chart, which cannot be kept as prior items"] if refused else []
+    )
+    assert all("data.prior=given" in refusal.change for refusal in found)
 
 
 def test_too_few_items_are_refused(world: World, tmp_path: Path) -> None:

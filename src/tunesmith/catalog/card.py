@@ -22,8 +22,9 @@ class Card:
     """What a checkpoint is, what it was made from, and how good it measured.
 
     `id` is given by the shelf when empty. `kind` is adapter or weights, `origin` trained or imported. `base` says how
-    to open the base again (a recipe's base section), `base_hash` which one it was. `concepts` maps each concept to
-    how it is used (trigger, and what the engine adds). `credits` and `licences` come from the items, `measures` from
+    to open the base again (a recipe's base section), `base_hash` which one it was. `trained_at` holds knobs of a
+    generation request: the size or window it was trained at. `concepts` maps each concept to how it is used (trigger,
+    and what the engine adds). `credits` and `licences` come from the items, `measures` from
     evaluation (finite numbers), `parent` is the checkpoint it started from. `files` maps names inside the
     checkpoint's folder to SHA-256. `created_utc` is ISO 8601, such as 2026-01-31T12:00:00Z.
     """
@@ -38,6 +39,7 @@ class Card:
     base: Mapping[str, Any] = field(default_factory=dict)
     base_hash: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    trained_at: Mapping[str, Any] = field(default_factory=dict)
     dataset_hash: str = ""
     item_count: int = 0
     concepts: Mapping[str, Any] = field(default_factory=dict)
@@ -63,7 +65,7 @@ _TEXTS = (
     "dataset_hash",
     "created_utc",
 )
-_MAPS = ("base", "recipe", "concepts", "measures", "files")
+_MAPS = ("base", "recipe", "trained_at", "concepts", "measures", "files")
 _LISTS = ("credits", "licences")
 _COUNTS = ("item_count", "step")
 _MAYBE = ("parent", "job")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunesmith.cli.onward import generating, onward
 from tunesmith.cli.options import AsJson, Yes
 from tunesmith.cli.screen import Screen, human_bytes, plain
 from tunesmith.cli.surroundings import surroundings_of
@@ -46,7 +48,9 @@ def list_all(context: typer.Context, engine: EngineName = None, as_json: AsJson 
 
 @group.command()
 def show(context: typer.Context, checkpoint: Name, as_json: AsJson = False) -> None:
-    """Show everything known about one: base, data, recipe, measures, files."""
+    """Show everything known about one: base, data, measures, files, recipe."""
+    from tunesmith.recipe.writer import dump
+
     shelf = shelf_of(context)
     card = shelf.get(checkpoint)
     folder = shelf.path(card)
@@ -56,10 +60,10 @@ def show(context: typer.Context, checkpoint: Name, as_json: AsJson = False) -> N
         screen.document({**plain(card), "folder": folder, "active": active})
         return
     sizes = {name: human_bytes((folder / name).stat().st_size) for name in card.files if (folder / name).exists()}
-    screen.fields({"folder": folder, **plain(card), "files": sizes})
-    screen.next_steps(
-        f"tunesmith generate --checkpoint {card.id} --prompt '…'", f"tunesmith checkpoints export {card.id}"
-    )
+    fields = {name: value for name, value in plain(card).items() if name != "recipe"}
+    screen.fields({"folder": folder, **fields, "files": sizes})
+    screen.say("recipe", indent(dump(plain(card.recipe)).rstrip(), "  "))
+    screen.next_steps(*onward(shelf.home, card.id))
 
 
 @group.command()
@@ -68,7 +72,7 @@ def activate(context: typer.Context, checkpoint: Name) -> None:
     card = shelf_of(context).activate(checkpoint)
     screen = Screen()
     screen.say(f"{card.id} is now the active checkpoint of {card.engine}")
-    screen.next_steps("tunesmith generate --prompt '…'")
+    screen.next_steps(generating(f"--engine {card.engine}"))
 
 
 @group.command()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.cli.onward import concept_flag, generating
 from tunesmith.cli.options import AsJson, Yes
 from tunesmith.cli.screen import Screen, plain
 from tunesmith.cli.surroundings import surroundings_of
@@ -128,6 +130,7 @@ def add(
     families = _families()
     if families is not None and (hidden := families.sources_of(name)):
         screen.say(f"the one in {' and '.join(hidden)} of {families.project} is passed over from now on")
+    screen.next_steps(generating(f"{concept_flag(concept.engine)} {quote(name)}"))
 
 
 @group.command("import")

@@ -12,6 +12,7 @@ from tunesmith.cli.calling import Call, request_of, say_what, select_for
 from tunesmith.cli.opening import Place, open_on
 from tunesmith.cli.outputs import SOUND_ENDINGS, check_out, free, is_one_file, refuse_existing, slug, sound_ending
 from tunesmith.cli.sound_flags import SoundWish
+from tunesmith.cli.sound_window import with_window
 from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def make_sounds(
     run = _checked(call, wish, output, screen)
     selection = select_for(here, call)
     cards = cards_of(here, selection)
-    run = replace(run, request=_with_window(run, cards, screen))
+    request = with_window(
+        run.request, call.request, engine=selection.engine, base=selection.base, cards=cards, screen=screen
+    )
+    run = replace(run, request=request)
     say_what(screen, selection)
     session, environment = open_on(selection, place)
     origin = replace(origin_of(here, selection, call, screen), environment=environment)
@@ -220,20 +224,6 @@ def _spell_sampler(call: Call, request: dict[str, str], screen: Screen) -> None:
     if name in SAMPLER_NAMES and call.engine.facts.name == FACTS.name:
         request["sampler"] = SAMPLER_NAMES[name]
         screen.say(f"sampler {name} is {request['sampler']} on this base")
-
-
-def _with_window(run: Run, cards: Mapping[str, Card], screen: Screen) -> Any:
-    """The request with the window that the checkpoint was trained at, where none is asked for and it is long enough."""
-    recorded = [card.recipe.get("engine", {}).get("window_seconds") for card in cards.values()]
-    window = next((float(seconds) for seconds in recorded if isinstance(seconds, int | float)), None)
-    request = run.request
-    if window is None or "window_seconds" in run.call.request or not hasattr(request, "window_seconds"):
-        return request
-    if window < request.seconds:
-        screen.say(f"the checkpoint was trained at {window:g} s; {request.seconds:g} s are more than it has seen")
-        return request
-    screen.say(f"window {window:g} s, which the checkpoint was trained at (--window-seconds sets another)")
-    return replace(request, window_seconds=window)
 
 
 def _takes(session: Session, run: Run, count: int, screen: Screen) -> Iterator[Take]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.cli.onward import onward
 from tunesmith.cli.options import AsJson, Detach, On
 from tunesmith.cli.report import follow, report_for
 from tunesmith.cli.screen import Screen, human_bytes, human_seconds
@@ -195,5 +196,5 @@ def _suggest(folder: JobFolder, state: str, checkpoints: tuple[str, ...]) -> tup
         return (f"tunesmith jobs watch {folder.id}",)
     if checkpoints:
         newest = checkpoints[-1]
-        return (f"tunesmith checkpoints show {newest}", f"tunesmith generate --checkpoint {newest} --prompt '…'")
+        return (f"tunesmith checkpoints show {newest}", *onward(folder.home, newest))
     return (f"tunesmith jobs logs {folder.id}",)

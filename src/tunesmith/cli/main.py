@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from tunesmith.cli.app import app
-from tunesmith.cli.screen import shown
+from tunesmith.cli.screen import hush, shown
 from tunesmith.errors import DiskFull, TunesmithError
 
 __all__ = ["app", "main", "run"]
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     except TunesmithError as error:
         return _fail(error.message, error.exit_code)
     except BrokenPipeError:  # `tunesmith jobs list | head`: the reader has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - keeps the interpreter's last flush quiet
+        hush()
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -31,7 +32,9 @@ class Screen:
 
         stream = sys.stderr if self.as_json else sys.stdout
         width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-        return Console(file=stream, markup=False, highlight=False, width=width, soft_wrap=True)
+        console = Console(file=stream, markup=False, highlight=False, width=width, soft_wrap=True)
+        console.on_broken_pipe = _left  # type: ignore[method-assign] # rich's own ends the process
+        return console
 
     def say(self, *lines: str) -> None:
         """Lines for a person; silent when the answer is JSON."""
@@ -61,16 +64,34 @@ class Screen:
 
     def document(self, value: object) -> None:
         """The JSON answer of the command, whole."""
-        sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+        _write(json.dumps(plain(value), indent=2, ensure_ascii=False))
 
     def json_line(self, value: object) -> None:
         """One JSON line of a running answer."""
-        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+        _write(json.dumps(plain(value), ensure_ascii=False))
 
     def next_steps(self, *commands: str) -> None:
         """What to do now: every long command ends with this."""
         self.say("", "Next:", *(f"  {command}" for command in commands))
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _left()
+
+
+def _left() -> None:
+    """Whoever read the output has seen enough. Without the system's error number, at which typer ends the process."""
+    raise BrokenPipeError("nobody reads this")
+
+
+def hush() -> None:
+    """After the reader of stdout has left: nothing more is written there, nor flushed when the interpreter ends."""
+    if getattr(sys.stdout, "name", None) != os.devnull:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open to the end
 
 
 def shown(text: str) -> str:

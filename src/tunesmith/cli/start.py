@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tunesmith.cli.onward import onward
 from tunesmith.cli.report import follow, report_for
-from tunesmith.cli.screen import Screen
+from tunesmith.cli.screen import Screen, hush
 
 if TYPE_CHECKING:
     from tunesmith.jobs.executor import Executor, Handle
@@ -21,25 +24,35 @@ def start(folder: JobFolder, on: str, screen: Screen, *, detach: bool = False) -
     """Hand the job to an executor and show its progress until it ends; returns the job's exit code.
 
     With `detach` it returns at once and the job goes on (not for the inline executor, which has no background).
+    A job that is there is done, also where whoever reads the output (`| head -1`) has left.
     """
     from tunesmith.executors.index import executor_named
 
     executor = executor_named(on)
-    screen.say(f"job {folder.id} in {folder.path}")
+    with _heard_or_not():
+        screen.say(f"job {folder.id} in {folder.path}")
     if executor.name == FOREGROUND:
-        return _in_foreground(folder, executor, screen)
+        return conclude(folder, run_to_its_end(folder, screen, executor), screen)
     handle = executor.submit(folder.path, {})
-    if not detach:
-        return _beside(folder, executor, handle, screen)
-    if screen.as_json:
-        screen.document({"job": folder.id, "folder": folder.path, "handle": handle})
-    screen.next_steps(f"tunesmith jobs watch {folder.id}", f"tunesmith jobs cancel {folder.id}")
+    try:
+        if not detach:
+            return _beside(folder, executor, handle, screen)
+        if screen.as_json:
+            screen.document({"job": folder.id, "folder": folder.path, "handle": handle})
+        screen.next_steps(f"tunesmith jobs watch {folder.id}", f"tunesmith jobs cancel {folder.id}")
+    except BrokenPipeError:
+        sys.stderr.write(f"{folder.id} goes on by itself; see it with: tunesmith jobs watch {folder.id}\n")
+        hush()
     return 0
 
 
-def _in_foreground(folder: JobFolder, executor: Executor, screen: Screen) -> int:
-    exit_code = run_to_its_end(folder, screen, executor)
-    return conclude(folder, exit_code, screen)
+@contextmanager
+def _heard_or_not() -> Iterator[None]:
+    """What is said to a reader who has left is lost, and nothing else is."""
+    try:
+        yield
+    except BrokenPipeError:
+        hush()
 
 
 def run_to_its_end(folder: JobFolder, screen: Screen, executor: Executor | None = None) -> int:
@@ -52,7 +65,12 @@ def run_to_its_end(folder: JobFolder, screen: Screen, executor: Executor | None 
     executor = executor or executor_named(FOREGROUND)
     over = threading.Event()
     report = report_for(screen)
-    reader = threading.Thread(target=follow, args=(folder, report, over.is_set), name="report", daemon=True)
+
+    def read_aloud() -> None:
+        with _heard_or_not():
+            follow(folder, report, over.is_set)
+
+    reader = threading.Thread(target=read_aloud, name="report", daemon=True)
     reader.start()
     try:
         handle = executor.submit(folder.path, {})
@@ -93,25 +111,21 @@ def conclude(folder: JobFolder, exit_code: int | None, screen: Screen) -> int:
     from tunesmith.jobs.status import read_status, to_json
 
     status = read_status(folder)
-    if screen.as_json:
-        screen.document({"job": folder.id, "folder": folder.path, "status": to_json(status)})
     code = exit_code if exit_code is not None else (0 if status.state == "completed" else 1)
     if status.state in ("paused", "cancelled"):
         sys.stderr.write(f"{folder.id}: {status.reason or status.state}\n")
     elif code != 0:
         sys.stderr.write(f"error: {folder.id} {status.state}: {status.reason or 'its log may say why'}\n")
-    suggest(folder, status, screen)
+    with _heard_or_not():
+        if screen.as_json:
+            screen.document({"job": folder.id, "folder": folder.path, "status": to_json(status)})
+        suggest(folder, status, screen)
     return code
 
 
 def suggest(folder: JobFolder, status: Status, screen: Screen) -> None:
     """What to do now, by how the job ended."""
     if status.state == "completed" and status.checkpoints:
-        newest = status.checkpoints[-1]
-        screen.next_steps(
-            f"tunesmith jobs show {folder.id}",
-            f"tunesmith generate --checkpoint {newest} --prompt '…'",
-            f"tunesmith checkpoints export {newest} --layout kohya",
-        )
+        screen.next_steps(f"tunesmith jobs show {folder.id}", *onward(folder.home, status.checkpoints[-1]))
     elif status.state != "completed":
         screen.next_steps(f"tunesmith jobs show {folder.id}", f"tunesmith jobs resume {folder.id}")

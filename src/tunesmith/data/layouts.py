@@ -1,7 +1,8 @@
 """How folders are organised: a path becomes leaves, folders whose files are items. No torch.
 
 Three layouts: a flat folder, `{repeats}_{concept}` folders given by their parent or themselves, and a folder with a
-`metadata.jsonl`. Whatever else is found is explained, naming the folder that should have been given.
+`metadata.jsonl`, or several of those given by their parent. Whatever else is found is explained, naming the folder
+that should have been given.
 """
 
 from __future__ import annotations
@@ -99,13 +100,15 @@ def leaves_of(
         path = path.parent
     listing = listing_of(path)
     if METADATA in listing.files and layout in ("auto", "metadata"):
-        return (Leaf(path, "metadata", _sole(concepts)),), (f"{path}: items and captions from {METADATA}",)
+        leaf, note = _prepared_leaf(path, concepts)
+        return (leaf,), (note,)
     if layout == "metadata":
         raise DataError(
             f"{path} holds no {METADATA}", expected="layout metadata", do="use layout auto, or add the file"
         )
     below = [listing_of(path / name) for name in listing.folders]
-    full = [child for child in below if child.items(extensions)]
+    prepared = [child for child in below if layout == "auto" and _is_prepared(child)]
+    full = [child for child in below if child in prepared or child.items(extensions)]
     numbered = [child for child in full if _NUMBERED.fullmatch(child.folder.name)]
     own = listing.items(extensions)
     if layout == "flat":
@@ -113,7 +116,7 @@ def leaves_of(
             raise _nothing_here(listing, below, extensions)
         return _one(listing, full, "flat", extensions=extensions, concepts=concepts)
     if full and (not own or (numbered and not _NUMBERED.fullmatch(path.name))):
-        return _many(listing, below, extensions=extensions, concepts=concepts)
+        return _many(listing, below, prepared, extensions=extensions, concepts=concepts)
     if not own:
         raise _nothing_here(listing, below, extensions)
     return _one(listing, full, layout, extensions=extensions, concepts=concepts)
@@ -124,6 +127,17 @@ def concept_named(text: str, concepts: Mapping[str, str]) -> str:
     if text in concepts:
         return text
     return next((name for name, trigger in concepts.items() if trigger and trigger == text), text)
+
+
+def _is_prepared(listing: Listing) -> bool:
+    """Whether a folder says by `metadata.jsonl` what its items are; one with a number before its name has files."""
+    return METADATA in listing.files and _NUMBERED.fullmatch(listing.folder.name) is None
+
+
+def _prepared_leaf(folder: Path, concepts: Mapping[str, str]) -> tuple[Leaf, str]:
+    concept = concept_named(folder.name, concepts)
+    leaf = Leaf(folder, "metadata", concept if concept in concepts else _sole(concepts))
+    return leaf, f"{folder}: items and captions from {METADATA}"
 
 
 def _sole(concepts: Mapping[str, str]) -> str:
@@ -162,19 +176,29 @@ def _one(
         note = f"{folder}: a flat folder, each item once an epoch (1 repeat)"
         note += f", concept {leaf.concept!r}" if leaf.concept else ""
     left = [
-        f"{child.folder} holds {len(child.items(extensions))} more and was left out: give it as a path of its own"
+        f"{child.folder} holds {len(child.items(extensions)) or 'some'} more and was left out: "
+        "give it as a path of its own"
         for child in full
     ]
     return (leaf,), (note, *left)
 
 
 def _many(
-    listing: Listing, below: list[Listing], *, extensions: tuple[str, ...], concepts: Mapping[str, str]
+    listing: Listing,
+    below: list[Listing],
+    prepared: list[Listing],
+    *,
+    extensions: tuple[str, ...],
+    concepts: Mapping[str, str],
 ) -> tuple[tuple[Leaf, ...], tuple[str, ...]]:
     """Every folder below that holds items, one leaf each."""
     leaves, notes = [], []
     for child in below:
-        if child.items(extensions):
+        if child in prepared:
+            leaf, note = _prepared_leaf(child.folder, concepts)
+            leaves.append(leaf)
+            notes.append(note)
+        elif child.items(extensions):
             leaf, note = _numbered_leaf(child.folder, concepts)
             leaves.append(leaf)
             notes.append(note)

@@ -18,7 +18,7 @@ How a training runs, in the protocol's verbs:
     loss    = engine.loss(model, batch, recipe, rng)         # the objective lives inside
 
 Torch-free methods (importing the engine's package must not import torch either): facts, open, estimate, wants,
-shape, encoders, layouts. The contract suite in tests/contracts runs every engine through all of it.
+shape, encoders, trained_at, layouts. The contract suite in tests/contracts runs every engine through all of it.
 """
 
 from __future__ import annotations
@@ -330,6 +330,10 @@ class Engine(Protocol):
 
     def encoders(self, base: Base, recipe: Recipe) -> tuple[EncoderSpec, ...]:
         """The encoders this recipe needs, in the order to run them. Torch-free."""
+        ...
+
+    def trained_at(self, base: Base, recipe: Recipe) -> Mapping[str, Any]:
+        """Knobs of a request that state the size or window trained at; {} where there is none. Torch-free."""
         ...
 
     def open_encoder(self, base: Base, recipe: Recipe, name: str, device: torch.device) -> Encoder:

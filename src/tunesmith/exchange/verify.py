@@ -37,8 +37,9 @@ class Verification:
 def verify_adapter(path: Path, engine: Engine, *, base: Base, adapter: Adapter) -> Verification:
     """Compare the adapter file at `path` with the adapter that went in.
 
-    Raises ExchangeError where a key names no layer, a layer is missing, or a factor differs by more than the rounding
-    of the file's dtype.
+    Where the layout fuses layers, one comes back with the factors of all of them; then its change is compared. Raises
+    ExchangeError where a key names no layer, a layer is missing, or a number differs by more than the rounding of the
+    file's dtype.
     """
     try:
         facts = describe_adapter(path)
@@ -61,29 +62,53 @@ def verify_adapter(path: Path, engine: Engine, *, base: Base, adapter: Adapter) 
     dtype = facts["dtypes"][0]
     largest = 0.0
     for (component, name), pair in adapter.layers.items():
-        differences = _differences(pair, found.layers[component, name])
-        for what, (difference, size) in differences.items():
-            if not difference <= ROUNDING[dtype] * size + SMALLEST[dtype]:
+        differences = _differences(pair, found.layers[component, name], dtype)
+        for what, (difference, limit) in differences.items():
+            if not difference <= limit:
                 raise ExchangeError(
                     f"{what} of {name} came back from {path.name} changed by {difference:.2g}",
-                    expected=f"at most the rounding of {dtype}, {ROUNDING[dtype] * size:.2g}",
+                    expected=f"at most the rounding of {dtype}, {limit:.2g}",
                     do="report this",
                 )
             largest = max(largest, difference)
     return Verification(len(adapter.layers), (), largest, facts["layout"])
 
 
-def _differences(given: Pair, back: Pair) -> dict[str, tuple[float, float]]:
-    """Largest difference and largest number of each factor; layouts may move alpha / rank into `up`."""
-    compared = {
-        "down": (given.down, back.down),
-        "up": (given.up.float() * given.scale, back.up.float() * back.scale),
-    }
-    if given.magnitude is not None and back.magnitude is not None:
-        compared["magnitude"] = (given.magnitude, back.magnitude)
-    elif given.magnitude is not back.magnitude:
+def _differences(given: Pair, back: Pair, dtype: str) -> dict[str, tuple[float, float]]:
+    """Largest difference of each factor and what rounding allows; layouts may move alpha / rank into `up`."""
+    if (given.magnitude is None) != (back.magnitude is None):
         return {"the magnitude": (float("inf"), 0.0)}
-    return {what: _difference(one, other) for what, (one, other) in compared.items()}
+    if given.down.shape != back.down.shape and given.down.shape[1:] == back.down.shape[1:]:
+        found = {"the change": _change_difference(given, back, dtype)}
+    else:
+        scaled = (given.up.float() * given.scale, back.up.float() * back.scale)
+        found = {"down": _limited(given.down, back.down, dtype), "up": _limited(*scaled, dtype)}
+    if given.magnitude is not None and back.magnitude is not None:
+        found["magnitude"] = _limited(given.magnitude, back.magnitude, dtype)
+    return found
+
+
+def _limited(one: torch.Tensor, other: torch.Tensor, dtype: str) -> tuple[float, float]:
+    difference, size = _difference(one, other)
+    return difference, ROUNDING[dtype] * size + SMALLEST[dtype]
+
+
+def _change_difference(given: Pair, back: Pair, dtype: str) -> tuple[float, float]:
+    """The difference of (alpha / rank) up @ down, and what rounding both factors allows, at the worst number."""
+    one, other = (
+        (pair.up.detach().cpu().double().flatten(1) * pair.scale, pair.down.detach().cpu().double().flatten(1))
+        for pair in (given, back)
+    )
+    if one[0].shape[0] != other[0].shape[0]:
+        return float("inf"), 0.0
+    (up, down), (up_rounding, down_rounding) = (
+        tuple(factor.abs() for factor in one),
+        tuple(ROUNDING[dtype] * factor.abs() + SMALLEST[dtype] for factor in one),
+    )
+    limit = up_rounding @ down + up @ down_rounding + up_rounding @ down_rounding
+    difference = (one[0] @ one[1] - other[0] @ other[1]).abs()
+    worst = int((difference - limit).nan_to_num(float("inf")).argmax())
+    return float(difference.flatten()[worst]), float(limit.flatten()[worst])
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:

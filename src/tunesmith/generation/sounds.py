@@ -133,8 +133,9 @@ def write_sound(sound: Sound, path: Path, *, finish: Finish | None = None, sidec
         **sidecar,
         **told_of(sound, finish),
         "file": {"name": path.name, **file_facts(sound, bytes(data))},
-        "replay": f"tunesmith generate --replay {shlex.quote(str(credits_path))}",
     }
+    if "environment" in sidecar:  # a sound of weights that nobody kept cannot be made again
+        document["replay"] = f"tunesmith generate --replay {shlex.quote(str(credits_path))}"
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path) as file:
         file.write(data)

@@ -43,6 +43,13 @@ class Gathered:
         return dataset_hash(self.every)
 
 
+def prior_missing(recipe: Recipe, generated: Path) -> bool:
+    """Whether the recipe wants prior items that the base draws and not all of them are whole: captions come last."""
+    if recipe.data.prior != "generated":
+        return False
+    return sum(1 for _ in generated.glob("*.txt")) < recipe.data.prior_items
+
+
 def gather(
     recipe: Recipe,
     engine: Engine,
@@ -51,7 +58,7 @@ def gather(
     generated: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Gathered:
-    """Read the recipe's folders. `generated` is the folder of prior items that the base drew, once they exist."""
+    """Read the recipe's folders. `generated` is the folder of prior items that the base drew, once all are there."""
     hashes = HashCache(home / "cache" / "hashes.json")
     media = engine.facts.media or ("image",)
 
@@ -79,7 +86,7 @@ def gather(
     if recipe.data.prior == "given":
         prior, more = read(recipe.data.prior_paths)
         notes = (*notes, *more)
-    elif recipe.data.prior == "generated" and generated is not None and generated.is_dir():
+    elif recipe.data.prior == "generated" and generated is not None and not prior_missing(recipe, generated):
         prior, _ = read((str(generated),))
     hashes.save()
     return Gathered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,6 @@ def item_of(path: Path, samples: numpy.ndarray, rate: int = RATE) -> Item:
 def encoded_of(tiny: Any, item: Item, **settings: Any) -> tuple[Any, dict[str, Any]]:
     case = CASES["stable_audio"]
     recipe = case.recipe(tiny.folder)
-    import dataclasses
-
     recipe = dataclasses.replace(recipe, settings=engine.facts.section(**{"window_seconds": 0.5, **settings}))
     base = open_base(recipe.base)
     found = {}
@@ -65,6 +64,20 @@ def test_a_short_sound_is_padded_before_it_is_encoded(tiny: Any, tmp_path: Path)
     assert visit["seconds"].tolist() == [0.0, 1.0]  # whole seconds, as the base was trained
     exact, _ = encoded_of(tiny, item, whole_seconds=False)
     assert drawn(exact, item, {**encoded, "audio.flip": encoded["audio"]}, 0)["seconds"][1] == pytest.approx(0.13)
+
+
+@pytest.mark.parametrize(("window", "seconds"), [(0.5, 0.5), (0.1, 0.1), (None, 1.024)])
+def test_what_is_trained_at_is_the_window_of_a_visit(
+    tiny: Any, tmp_path: Path, window: float | None, seconds: float
+) -> None:
+    item = item_of(tmp_path / "a.wav", numpy.ones((1, 2000), dtype="float32") * 0.5)
+    recipe, encoded = encoded_of(tiny, item, window_seconds=window)
+    base = open_base(recipe.base)
+    assert engine.trained_at(base, recipe) == {"window_seconds": pytest.approx(seconds)}
+    request = engine.facts.request(seconds=seconds, **engine.trained_at(base, recipe))
+    assert drawn(recipe, item, encoded, 0)["latents"].shape[1] == frames_of(base, request)
+    crops = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, stage="autoencoder"))
+    assert engine.trained_at(base, crops) == {"window_seconds": pytest.approx(1.024)}
 
 
 def test_crops_know_where_they_are(tiny: Any, tmp_path: Path) -> None:

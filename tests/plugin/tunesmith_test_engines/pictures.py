@@ -172,6 +172,10 @@ class PicturesEngine:
         text = () if live_text(recipe) else (EncoderSpec("text", "caption", part_hash(base, "text_encoder")),)
         return (*text, image, control)
 
+    def trained_at(self, base: Base, recipe: Recipe) -> Mapping[str, Any]:
+        """The square bucket."""
+        return dict.fromkeys(("width", "height"), recipe.settings.resolution)
+
     def open_encoder(self, base: Base, recipe: Recipe, name: str, device: torch.device) -> Encoder:
         """The module behind one encoder; pixels need none."""
         spec = next(spec for spec in self.encoders(base, recipe) if spec.name == name)

@@ -121,6 +121,10 @@ class TokensEngine:
         """The codec."""
         return (EncoderSpec("codec", "audio", part_hash(base, "codec")),)
 
+    def trained_at(self, base: Base, recipe: Recipe) -> Mapping[str, Any]:
+        """The length of a crop."""
+        return {"tokens": recipe.settings.crop_tokens}
+
     def open_encoder(self, base: Base, recipe: Recipe, name: str, device: torch.device) -> Encoder:
         """The codec."""
         return Encoder(self.encoders(base, recipe)[0], self._module(base, "codec", recipe.length.seed).to(device))

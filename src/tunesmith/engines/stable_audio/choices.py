@@ -60,6 +60,12 @@ def window_frames(base: Base, seconds: float | None) -> int:
     return frames
 
 
+def trained_at(base: Base, recipe: Recipe) -> dict[str, float]:
+    """The window that the denoiser trains at: the recipe's, else the base's own. Crops of an autoencoder are none."""
+    seconds = knobs(recipe).window_seconds if recipe.method.stage != "autoencoder" else None
+    return {"window_seconds": window_frames(base, None) * frame_seconds(base) if seconds is None else seconds}
+
+
 def shape_of(item: Item, recipe: Recipe) -> str:
     """Items of one window share batches, so there is one shape, in seconds."""
     del item

@@ -65,6 +65,10 @@ class StableAudio:
         """text_encoder, autoencoder; or samples for stage autoencoder."""
         return choices.encoder_specs(base, recipe)
 
+    def trained_at(self, base: Base, recipe: Recipe) -> Mapping[str, Any]:
+        """The window, in seconds."""
+        return choices.trained_at(base, recipe)
+
     def open_encoder(self, base: Base, recipe: Recipe, name: str, device: torch.device) -> Encoder:
         """Load one encoder, in float32."""
         from tunesmith.engines.stable_audio.encode import open_encoder

@@ -43,6 +43,12 @@ def downscale(base: Base) -> int:
     return int(2 ** (len(base.architecture["autoencoder"]["block_out_channels"]) - 1))
 
 
+def trained_at(recipe: Recipe) -> dict[str, int]:
+    """The size that pictures are fitted to, or that of the square bucket."""
+    width, height = knobs(recipe).size
+    return {"width": width, "height": height}
+
+
 def picture_size(item: Item, recipe: Recipe) -> tuple[int, int]:
     """(width, height) in pixels that an item's picture is fitted to."""
     chosen = knobs(recipe)

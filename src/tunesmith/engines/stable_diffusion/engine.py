@@ -64,6 +64,10 @@ class StableDiffusion:
         """text_encoder, autoencoder, masks; or pixels for stage autoencoder."""
         return choices.encoder_specs(base, recipe)
 
+    def trained_at(self, base: Base, recipe: Recipe) -> Mapping[str, Any]:
+        """Width and height, in pixels."""
+        return choices.trained_at(recipe)
+
     def open_encoder(self, base: Base, recipe: Recipe, name: str, device: torch.device) -> Encoder:
         """Load one encoder, in float32."""
         from tunesmith.engines.stable_diffusion.encode import open_encoder

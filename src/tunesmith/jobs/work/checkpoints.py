@@ -151,6 +151,7 @@ def _card(run: Run, live: Live, *, step: int, measures: dict[str, float], name: 
         base=asdict(recipe.base),
         base_hash=opened.base.header_hash,
         recipe=to_document(recipe),
+        trained_at=dict(opened.engine.trained_at(opened.base, recipe)),
         dataset_hash=opened.gathered.hash,
         item_count=len(items),
         concepts=dict(recipe.output.concepts),

@@ -14,8 +14,8 @@ from tunesmith.data.item import Item
 from tunesmith.engines.protocol import Base, Media
 from tunesmith.evaluation.report import without_words
 from tunesmith.generation.session import Attachment, Session, open_session
+from tunesmith.jobs.work.drawing import request_for
 from tunesmith.jobs.work.opening import Opened
-from tunesmith.jobs.work.previews import request_for
 from tunesmith.jobs.work.run import Run
 from tunesmith.training.device import Precision
 
@@ -110,7 +110,7 @@ def _draw(bench: Bench, shown: Sequence[Item], bare: Sequence[Item], *, tuned: b
 def _drawn(bench: Bench, session: Session, item: Item, prompt: str, index: int) -> Media:
     opened = bench.opened
     seed = opened.recipe.length.seed + index
-    request = request_for(opened.engine, opened.recipe, prompt=prompt, seed=seed, like=item)
+    request = request_for(opened.engine, opened.base, opened.settled, prompt=prompt, seed=seed, like=item)
     request = replace(request, **(bench.asked.request or {}))
     found = [event for event in session.generate(request, bench.run.stops) if isinstance(event, Media)]
     bench.run.check_stop()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import torch
 
+from tunesmith.engines.protocol import Media
 from tunesmith.events import Progress
-from tunesmith.jobs.folder import JobFolder
+from tunesmith.generation.medium import medium_of
+from tunesmith.jobs.work.drawing import drawn, request_for
 from tunesmith.jobs.work.opening import Opened
-from tunesmith.jobs.work.previews import draw, request_for
 from tunesmith.jobs.work.run import Run
-from tunesmith.recipe.schema import Recipe
 from tunesmith.training.device import Precision
 from tunesmith.weights.atomic import fsync_folder, write_text
 
@@ -19,17 +20,10 @@ from tunesmith.weights.atomic import fsync_folder, write_text
 _FIRST_SEED = 1_000_003
 
 
-def prior_missing(folder: JobFolder, recipe: Recipe) -> bool:
-    """Whether the recipe wants generated prior items and not all of them are there."""
-    if recipe.data.prior != "generated":
-        return False
-    return sum(1 for _ in folder.prior.glob("*.txt")) < recipe.data.prior_items
-
-
 def generate_prior(run: Run, opened: Opened, *, device: torch.device, precision: Precision) -> None:
     """Draw what is missing into the job's folder, the prompts in turn, each item on a seed of its own.
 
-    A caption is written after its picture, so an item counts only once it is whole. Raises Stopped when asked to.
+    They are as large or as long as the recipe trains. Raises Stopped when asked to, NonFinite for NaN and Inf.
     """
     recipe, engine = opened.recipe, opened.engine
     run.folder.prior.mkdir(exist_ok=True)
@@ -38,14 +32,28 @@ def generate_prior(run: Run, opened: Opened, *, device: torch.device, precision:
         sampler = engine.load_sampler(opened.base, device, precision.dtype)
         for index in range(total):
             run.emit(Progress(index, total, "prior items"))
-            caption = run.folder.prior / f"{index:05d}.txt"
-            if caption.exists():
+            place = run.folder.prior / f"{index:05d}"
+            if _caption(place).exists():
                 continue
             prompt = prompts[index % len(prompts)]
-            request = request_for(engine, recipe, prompt=prompt, seed=recipe.length.seed + _FIRST_SEED + index)
-            draw(engine, sampler, request, out=caption.with_suffix(".png"), should_stop=run.stops)
+            seed = recipe.length.seed + _FIRST_SEED + index
+            request = request_for(engine, opened.base, opened.settled, prompt=prompt, seed=seed)
+            media = drawn(engine, sampler, request, run.stops)
             run.check_stop()
-            write_text(caption, prompt)
+            if media is not None:
+                _keep(media, place, prompt)
+    run.emit(Progress(total, total, "prior items"))
     fsync_folder(run.folder.prior)
     del sampler
     gc.collect()
+
+
+def _keep(media: Media, place: Path, prompt: str) -> None:
+    """The caption comes after the file it belongs to, so an item counts only once it is whole."""
+    medium = medium_of(media)
+    medium.save(media, place.with_suffix(medium.ending), {})
+    write_text(_caption(place), prompt)
+
+
+def _caption(place: Path) -> Path:
+    return place.with_suffix(".txt")

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from tunesmith.errors import DeviceError, NonFinite, Stopped
 from tunesmith.events import StepDone
+from tunesmith.jobs.items import prior_missing
 from tunesmith.jobs.records import Resumed
 from tunesmith.jobs.work.encoding import fill_cache
 from tunesmith.jobs.work.keeping import Keeper
 from tunesmith.jobs.work.live import Live, load_live
 from tunesmith.jobs.work.opening import accept, open_job
-from tunesmith.jobs.work.prior import generate_prior, prior_missing
+from tunesmith.jobs.work.prior import generate_prior
 from tunesmith.jobs.work.results import export_results, register_results
 from tunesmith.jobs.work.run import Run
 from tunesmith.training.device import choose_device, choose_precision, environment_record, set_threads
@@ -28,7 +29,7 @@ def do_train(run: Run) -> None:
     precision = choose_precision(opened.recipe.resources, device, opened.settled.method)
     set_threads(opened.recipe.resources.threads, device)
     run.log(f"device {device}; precision {precision.reason}")
-    if prior_missing(run.folder, opened.recipe):
+    if prior_missing(opened.recipe, run.folder.prior):
         with run.phase("prior"):
             generate_prior(run, opened, device=device, precision=precision)
         with run.phase("plan", "with the prior items"):
