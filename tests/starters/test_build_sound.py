@@ -14,7 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.jobs.folder import list_jobs
 from tunesmith.recipe.schema import BaseSection
 from tunesmith.starters.build import build_starter
-from tunesmith.starters.demo import run_demo
+from tunesmith.starters.demo import examples_of, run_demo
 from tunesmith.starters.demo_sounds import write_sounds
 from tunesmith.weights import starter
 
@@ -39,7 +39,7 @@ def test_the_folder_is_a_whole_base_within_its_size(built: Path) -> None:
 
 def test_a_quick_demo_of_sounds(built: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter, "FOLDER", built.parent)
-    report = run_demo(home, tmp_path / "demo", engine="stable_audio", quick=True)
+    report = run_demo(home, tmp_path / "demo", write=examples_of("stable_audio"), quick=True)
     assert report.kind == "creature family"
     assert set(report.shown) == {"adapter", "base", "without_trigger"}
     assert Concepts(home).get(report.trigger).checkpoint == report.checkpoint
@@ -65,9 +65,8 @@ def test_sounds_are_a_function_of_the_seed_and_the_checker_hears_the_family(tmp_
     assert shown["base"] <= 0.02
 
 
-def test_other_engines_have_no_demo(tmp_path: Path, home: Path) -> None:
+def test_other_engines_have_no_demo(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no demo is known for 'heartmula'"):
-        run_demo(home, tmp_path / "demo", engine="heartmula")
+        examples_of("heartmula")
     with pytest.raises(RecipeError, match="photographs"):
-        run_demo(home, tmp_path / "demo", engine="stable_audio", photographs=tmp_path)
-    assert not (tmp_path / "demo").exists()
+        examples_of("stable_audio", tmp_path)

@@ -14,7 +14,7 @@ from tunesmith.catalog.concepts import Concepts
 from tunesmith.catalog.shelf import Shelf
 from tunesmith.errors import DataError
 from tunesmith.jobs.folder import list_jobs
-from tunesmith.starters.demo import DemoReport, run_demo
+from tunesmith.starters.demo import DemoReport, examples_of, run_demo
 from tunesmith.starters.demo_pictures import with_photographs, write_pictures
 
 PHOTOGRAPHS_LEAST_FALL = 0.2
@@ -129,6 +129,6 @@ def test_the_whole_demo_learns_a_new_monster(seed: int, tmp_path: Path, home: Pa
 @pytest.mark.long
 def test_the_whole_demo_on_real_photographs(tmp_path: Path, home: Path) -> None:
     write_photographs(tmp_path / "photographs")
-    report = run_demo(home, tmp_path / "demo", photographs=tmp_path / "photographs")
+    report = run_demo(home, tmp_path / "demo", write=examples_of("stable_diffusion", tmp_path / "photographs"))
     check_results(report, home, tmp_path / "demo")
     assert report.fall >= PHOTOGRAPHS_LEAST_FALL

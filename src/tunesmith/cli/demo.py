@@ -39,14 +39,13 @@ def demo(
     """Write examples of something new, train a LoRA on the starter, register, export, evaluate, and show both."""
     from tunesmith.cli.evaluate import show_report
     from tunesmith.cli.start import run_to_its_end
-    from tunesmith.starters.demo import run_demo
+    from tunesmith.starters.demo import examples_of, run_demo
 
     screen = Screen(as_json)
     report = run_demo(
         surroundings_of(context).home,
         out,
-        engine=engine,
-        photographs=photographs,
+        write=examples_of(engine, photographs),
         seed=seed,
         quick=quick,
         say=screen.say,
@@ -78,7 +77,7 @@ def demo(
 
 def _next_steps(engine: str, prompt: str) -> tuple[str, ...]:
     base, title, wishes = _OWN_BASES[engine]
-    again = "--guidance 3 --seed 7" if engine == "stable_diffusion" else "--guidance 4 --seed 7"
+    again = "--guidance 2 --seed 7" if engine == "stable_diffusion" else "--engine stable_audio --guidance 4 --seed 7"
     return (
         f"tunesmith generate --prompt '{prompt}' {again}",
         f"With your own examples and {title}:",

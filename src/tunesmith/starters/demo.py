@@ -81,12 +81,27 @@ class _Stage:
         self._last = now
 
 
+def examples_of(engine: str, photographs: Path | None = None) -> Callable[[Path, int], Examples]:
+    """What writes the examples of an engine's demo; with `photographs` a LoRA learns that folder instead of a monster.
+
+    Raises RecipeError where there is no such demo.
+    """
+    write = EXAMPLES.get(engine)
+    if write is None:
+        raise RecipeError(f"no demo is known for {engine!r}", expected=" or ".join(EXAMPLES))
+    if photographs is None:
+        return write
+    if engine != "stable_diffusion":
+        raise RecipeError(f"photographs, and a demo of {engine}", do="leave one of them out")
+    own = photographs.absolute()
+    return lambda folder, seed: with_photographs(write(folder, seed), own)
+
+
 def run_demo(
     home: Path,
     out: Path,
     *,
-    engine: str = "stable_diffusion",
-    photographs: Path | None = None,
+    write: Callable[[Path, int], Examples] = write_pictures,
     seed: int = 0,
     quick: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -94,18 +109,11 @@ def run_demo(
 ) -> DemoReport:
     """Run the whole demo, its things under `out` and its jobs and checkpoints under `home`.
 
-    With `photographs` the LoRA learns a folder of real pictures instead of a monster. Raises TunesmithError.
+    `write(folder, seed)` writes what is learnt, see `examples_of`. Raises TunesmithError.
     """
-    write = EXAMPLES.get(engine)
-    if write is None:
-        raise RecipeError(f"no demo is known for {engine!r}", expected=" or ".join(EXAMPLES))
-    if photographs is not None and engine != "stable_diffusion":
-        raise RecipeError(f"photographs, and a demo of {engine}", do="leave one of them out")
     stage = _Stage(home, _usable(out), seed, quick, say, run_job)
     say("1/4  examples: what the starter never met, and the world it comes into")
     examples = write(stage.out / "examples", seed)
-    if photographs is not None:
-        examples = with_photographs(examples, photographs.absolute())
     stage.lap("examples")
     say(
         f"2/4  plan and train: a LoRA that learns the {examples.kind} in {examples.own}, called by {examples.trigger!r}"

@@ -47,7 +47,9 @@ def write_pictures(folder: Path, seed: int) -> Examples:
     )
     _write(examples.own, own[:OWN_PICTURES])
     _write(folder / f"{character.trigger}-held-out", asked)
-    _write(examples.prior, [random_monster(rng) for _ in range(WORLD_PICTURES)])
+    # Half of the world is called a monster and no more, so that the class word does not come to mean the character.
+    world = [random_monster(rng) for _ in range(WORLD_PICTURES)]
+    _write(examples.prior, [replace(one, name="") if index % 2 else one for index, one in enumerate(world)])
     _write(examples.others, [random_monster(rng) for _ in range(WORLD_PICTURES)])
     return examples
 

@@ -55,8 +55,8 @@ class Monster:
     """One picture in words. `parts` has at most one of each: head, back, skin.
 
     `scenery` moves what no caption tells: clouds, stars, and the figure around its position. With `name` the caption
-    calls the monster by it and says nothing of its looks. With `character` the figure is that one, and body, colour,
-    parts and eyes are not used.
+    calls the monster by it, or by nothing where it is empty, and says nothing of its looks. With `character` the figure
+    is that one, and body, colour, parts and eyes are not used.
     """
 
     body: str
@@ -120,7 +120,7 @@ def caption(monster: Monster) -> str:
     if monster.character is not None:
         who = f"{monster.character.trigger} monster"
     elif monster.name is not None:
-        who = f"{monster.name} monster"
+        who = f"{monster.name} monster".lstrip()
     else:
         who = f"{monster.body} {monster.colour} monster"
         if monster.parts:
