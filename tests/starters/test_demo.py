@@ -52,7 +52,7 @@ def test_pictures_are_a_function_of_the_seed(tmp_path: Path) -> None:
     held = {path.read_bytes() for path in one.held_out.glob("*.png")}
     assert not held & {path.read_bytes() for path in one.own.glob("*.png")}
     captions = [path.read_text() for path in sorted(one.prior.glob("*.txt"))]
-    assert len(captions) == 200
+    assert len(captions) == 800
     assert not any(one.trigger in caption for caption in captions)
     assert all(path.read_text().startswith(f"{one.trigger} monster, ") for path in one.own.glob("*.txt"))
 

@@ -18,6 +18,8 @@ from tunesmith.recipe.load import recipe_from
 REPORT = "report.json"
 PICTURES = 24
 
+NAME_START = "evaluate-"
+
 
 def create_evaluation(
     home: Path,
@@ -49,7 +51,9 @@ def create_evaluation(
         base=replace(base_of(card), init=str(shelf.path(card))),
         data=section,
         length=replace(asked.length, max_minutes=None),
-        output=replace(asked.output, name=f"evaluate-{card.name}", exports=(), folder=None, preview_every_steps=None),
+        output=replace(
+            asked.output, name=f"{NAME_START}{card.name}", exports=(), folder=None, preview_every_steps=None
+        ),
     )
     details = {
         "checkpoint": card.id,

@@ -60,7 +60,7 @@ def write_card(folder: Path, engine: str, stages: Sequence[Done], figures: Mappi
     """What ships beside the weights: how they were made and how good they are."""
     made = [
         {
-            "recipe": done.card.recipe,
+            "recipe": _by_name(done.card.recipe),
             "steps": done.card.step,
             "seconds": round(sum(line["seconds"] for line in read_events(done.folder) if line["kind"] == "step")),
             "measures": dict(done.card.measures),
@@ -77,3 +77,14 @@ def write_card(folder: Path, engine: str, stages: Sequence[Done], figures: Mappi
         "stages": made,
     }
     write_json(folder / CARD, card)
+
+
+def _by_name(value: Any) -> Any:
+    """Without the folders that files lay in: they say nothing elsewhere."""
+    if isinstance(value, Mapping):
+        return {key: _by_name(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_by_name(entry) for entry in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

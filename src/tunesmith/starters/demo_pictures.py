@@ -17,7 +17,7 @@ from tunesmith.starters.figures import GUIDANCE
 from tunesmith.starters.monsters import Character, Monster, caption, draw, new_character, random_monster
 from tunesmith.weights.atomic import write_text
 
-OWN_PICTURES, HELD_OUT_PICTURES, WORLD_PICTURES = 24, 24, 200
+OWN_PICTURES, HELD_OUT_PICTURES, PRIOR_PICTURES, OTHER_PICTURES = 24, 24, 800, 200
 # Fewer than where the starter is measured: what is evaluated here is the adapter.
 DENOISING_STEPS = 16
 PHOTOGRAPH_TRIGGER = "myphoto"
@@ -48,9 +48,9 @@ def write_pictures(folder: Path, seed: int) -> Examples:
     _write(examples.own, own[:OWN_PICTURES])
     _write(folder / f"{character.trigger}-held-out", asked)
     # Half of the world is called a monster and no more, so that the class word does not come to mean the character.
-    world = [random_monster(rng) for _ in range(WORLD_PICTURES)]
+    world = [random_monster(rng) for _ in range(PRIOR_PICTURES)]
     _write(examples.prior, [replace(one, name="") if index % 2 else one for index, one in enumerate(world)])
-    _write(examples.others, [random_monster(rng) for _ in range(WORLD_PICTURES)])
+    _write(examples.others, [random_monster(rng) for _ in range(OTHER_PICTURES)])
     return examples
 
 

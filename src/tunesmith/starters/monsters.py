@@ -30,6 +30,7 @@ SKINS = ("spots", "stripes")
 CHARACTER_SKINS = ("checks", "bands", "halves")
 CHARACTER_CRESTS = ("comb", "crown", "lance")
 
+_OPPOSITE = {("lime", "maroon"), ("lime", "plum"), ("magenta", "bottle")}
 _NO_PART = 0.4
 _NAMED = 0.1
 _ONSETS = (*"bdfghjklmnpqrstvwxyz", "bl", "br", "dr", "fl", "gl", "gn", "gr", "kl", "kr", "pl", "sk", "tr", "qu", "zw")
@@ -105,11 +106,13 @@ def new_character(seed: int) -> Character:
     crests = [colour for colour in monster_art.LIGHT_CHARACTER_COLOURS if colour != light]
     first = _pick(rng, _SYLLABLES)
     second = _pick(rng, [syllable for syllable in _SYLLABLES if syllable != first])
+    body, crest_colour, skin = _pick(rng, BODIES), _pick(rng, crests), _pick(rng, CHARACTER_SKINS)
     return Character(
         trigger=first + second,
-        body=_pick(rng, BODIES),
-        colours=(light, dark, _pick(rng, crests)),
-        skin=_pick(rng, CHARACTER_SKINS),
+        body=body,
+        colours=(light, dark, crest_colour),
+        # A small autoencoder mixes checks of opposite colours into a third one; broad bands it keeps.
+        skin="bands" if skin == "checks" and (light, dark) in _OPPOSITE else skin,
         crest=_pick(rng, CHARACTER_CRESTS),
         eyes=_pick(rng, EYES),
     )

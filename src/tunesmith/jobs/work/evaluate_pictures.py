@@ -41,8 +41,7 @@ def measure_pictures(bench: Bench, measures: list[Measure], missing: list[str]) 
     shown = drawn.items[:_SHEET_COLUMNS]
     rows = [[_picture(item) for item in shown], drawn.before[:_SHEET_COLUMNS], drawn.after[:_SHEET_COLUMNS]]
     sheet = results / SHEET
-    labels = ("real", "base", bench.opened.recipe.output.name)
-    contact_sheet(rows, labels, [item.text["caption"] for item in shown]).save(sheet)
+    contact_sheet(rows, bench.labels, [item.text["caption"] for item in shown]).save(sheet)
     bench.run.emit(Sampled(0, str(sheet)))
     return str(sheet)
 

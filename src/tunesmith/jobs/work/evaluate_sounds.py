@@ -64,7 +64,6 @@ def _keep(bench: Bench, drawn: Drawn, rate: int) -> str:
     longest = max(sound.shape[1] for row in rows for sound in row) / rate
     pictures = [[spectrogram_picture(sound, rate, seconds=longest) for sound in row] for row in rows]
     sheet = results / SHEET
-    labels = ("real", "base", bench.opened.recipe.output.name)
-    contact_sheet(pictures, labels, [item.text["caption"] for item in shown]).save(sheet)
+    contact_sheet(pictures, bench.labels, [item.text["caption"] for item in shown]).save(sheet)
     bench.run.emit(Sampled(0, str(sheet)))
     return str(sheet)

@@ -14,6 +14,7 @@ from tunesmith.data.item import Item
 from tunesmith.engines.protocol import Base, Media
 from tunesmith.evaluation.report import without_words
 from tunesmith.generation.session import Attachment, Session, open_session
+from tunesmith.jobs.evaluating import NAME_START
 from tunesmith.jobs.work.drawing import request_for
 from tunesmith.jobs.work.opening import Opened
 from tunesmith.jobs.work.run import Run
@@ -51,6 +52,11 @@ class Bench:
     precision: Precision
     world: tuple[Item, ...]
     plain: Base | None
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """What the rows of the sheet show."""
+        return "real", "base", self.opened.recipe.output.name.removeprefix(NAME_START)
 
 
 @dataclass(frozen=True)
