@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.engines.index import engine_named
-from tunesmith.errors import RecipeError, Stopped
+from tunesmith.errors import DataError, RecipeError, Stopped
 from tunesmith.jobs.control import request
 from tunesmith.jobs.folder import JobFolder, list_jobs
 from tunesmith.jobs.work import work
@@ -74,6 +74,15 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(list_jobs(tmp_path / "work" / "home")) == 4
     build()
     assert len(calls) == 5
+
+
+def test_an_output_folder_with_other_things_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="were not written by this command"):
+        build_starter("stable_diffusion", tmp_path / "work", tmp_path / "out", share=SHARE)
+    assert not (tmp_path / "work").exists()
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
 def test_other_engines_have_no_recipe_for_a_starter(tmp_path: Path) -> None:

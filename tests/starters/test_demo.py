@@ -16,6 +16,7 @@ from tunesmith.errors import DataError
 from tunesmith.jobs.folder import list_jobs
 from tunesmith.starters.demo import DemoReport, examples_of, run_demo
 from tunesmith.starters.demo_pictures import with_photographs, write_pictures
+from tunesmith.starters.marked import MARK
 
 PHOTOGRAPHS_LEAST_FALL = 0.2
 
@@ -77,7 +78,16 @@ def test_writing_again_replaces_what_was_there(tmp_path: Path) -> None:
         f"{again.trigger}-held-out",
         "world",
         "others",
+        MARK,
     }
+
+
+def test_somebody_elses_files_stay(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "mine.png").write_bytes(b"dear to me")
+    with pytest.raises(DataError, match="were not written by this command"):
+        write_pictures(tmp_path / "p", 1)
+    assert (tmp_path / "p" / "mine.png").read_bytes() == b"dear to me"
 
 
 def test_a_quick_demo_turns_every_wheel(tmp_path: Path, home: Path) -> None:

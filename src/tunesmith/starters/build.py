@@ -14,7 +14,9 @@ from tunesmith.errors import RecipeError
 from tunesmith.starters.build_image import build_image
 from tunesmith.starters.build_sound import build_sound
 from tunesmith.starters.building import Work
+from tunesmith.starters.marked import check_replaceable
 from tunesmith.starters.running import RunJob, run_inline
+from tunesmith.weights.starter import CARD
 
 BUILDERS: Mapping[str, Callable[[Work, Path], None]] = {
     "stable_diffusion": build_image,
@@ -34,16 +36,17 @@ def build_starter(
     """Build the starter of `engine` into the folder `out`, everything else under `work`; returns `out`.
 
     `share` shortens data and training alike, to try the machinery. An earlier `out` is replaced once all trainings are
-    done. Raises TunesmithError; what is done stays done.
+    done; anything else there is refused. Raises TunesmithError; what is done stays done.
     """
     builder = BUILDERS.get(engine)
     if builder is None:
         raise RecipeError(f"no starter is known for {engine!r}", expected=" or ".join(BUILDERS))
+    check_replaceable(out, CARD)  # before hours of training, not after them
     made = work.absolute() / "made"
     shutil.rmtree(made, ignore_errors=True)
     builder(Work(work.absolute(), say, run_job, share), made)
-    if out.exists():
-        shutil.rmtree(out)
+    check_replaceable(out, CARD)
+    shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made, out)
     return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.jobs.journal import read_events
+from tunesmith.starters.marked import emptied
 from tunesmith.starters.running import Done, RunJob, run_inline, run_recipe, shipped_recipe
 from tunesmith.weights.atomic import write_json
 from tunesmith.weights.starter import CARD
@@ -44,9 +44,7 @@ class Work:
         """The folder of example data; written once, what lies there complete is taken as it is."""
         folder = self.folder / "data"
         if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            write(folder)
+            write(emptied(folder))
             (folder / "complete").touch()
         return folder
 

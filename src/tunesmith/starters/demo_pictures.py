@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from tunesmith.starters.checker import agrees, read
 from tunesmith.starters.examples import Examples, Shares, nothing_shown
 from tunesmith.starters.figures import GUIDANCE
+from tunesmith.starters.marked import emptied
 from tunesmith.starters.monsters import Character, Monster, caption, draw, new_character, random_monster
 from tunesmith.weights.atomic import write_text
 
@@ -26,7 +26,7 @@ PHOTOGRAPH_CAPTION = "a photograph, {trigger}"
 
 def write_pictures(folder: Path, seed: int) -> Examples:
     """Write a new character's pictures and the world's below `folder`, replacing what an earlier demo wrote there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    emptied(folder)
     character = new_character(seed)
     rng = random.Random(f"demo/{seed}")
     own = [replace(random_monster(rng), character=character) for _ in range(OWN_PICTURES + HELD_OUT_PICTURES)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from statistics import fmean
 
 from tunesmith.data.audio import read_audio
 from tunesmith.starters.examples import Examples, Shares
+from tunesmith.starters.marked import emptied
 from tunesmith.starters.sound_figures import GUIDANCE
 from tunesmith.starters.voice_checker import sounds_like
 from tunesmith.starters.voice_families import Family, new_family
@@ -24,7 +24,7 @@ DENOISING_STEPS = 25
 
 def write_sounds(folder: Path, seed: int) -> Examples:
     """Write a new family's clips and the world's below `folder`, replacing what an earlier demo wrote there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    emptied(folder)
     family = new_family(seed)
     rng = random.Random(f"demo/{seed}")
     own = [replace(random_voice(rng), family=family) for _ in range(OWN_CLIPS + HELD_OUT_CLIPS)]
