@@ -5,7 +5,7 @@ import random
 import pytest
 from PIL import Image
 
-from tunesmith.evaluation.likeness import distance, find_copies, mean_change, vector
+from tunesmith.evaluation.likeness import distance, find_copies, moved_towards, vector
 from tunesmith.starters.monsters import draw, random_monster
 
 
@@ -34,6 +34,7 @@ def test_one_training_picture_says_nothing() -> None:
         find_copies(pictures(2, "new"), pictures(1, "training"))
 
 
-def test_mean_change() -> None:
-    black, white = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), "white")
-    assert mean_change([black, black], [black, white]) == pytest.approx(127.5)
+def test_moved_towards() -> None:
+    black, grey, white = (Image.new("RGB", (8, 8), (shade,) * 3) for shade in (0, 100, 255))
+    assert moved_towards([white, white], [black, black], [white, grey]) == pytest.approx((255 + 100) / 2)
+    assert moved_towards([black], [grey], [white]) == pytest.approx(-155)

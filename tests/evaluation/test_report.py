@@ -36,7 +36,7 @@ def test_copies_and_leaks() -> None:
     assert specificity(40.0, 10.0).value == 0.25
     assert specificity(40.0, 10.0).good
     assert not specificity(40.0, 36.0).good
-    assert specificity(0.0, 0.0).value == 0.0
+    assert specificity(40.0, -3.0).value == 0.0
 
 
 def test_a_report_is_plain_data() -> None:

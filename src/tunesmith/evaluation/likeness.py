@@ -55,7 +55,13 @@ def find_copies(outputs: Sequence[Image.Image], training: Sequence[Image.Image])
     return Copies(copies / len(nearest) if nearest else 0.0, tuple(nearest), usual)
 
 
-def mean_change(before: Sequence[Image.Image], after: Sequence[Image.Image]) -> float:
-    """Mean distance between pictures of one seed and prompt, drawn without and with a checkpoint."""
-    pairs = zip(before, after, strict=True)
-    return float(np.mean([distance(vector(one), vector(other)) for one, other in pairs]))
+def moved_towards(real: Sequence[Image.Image], before: Sequence[Image.Image], after: Sequence[Image.Image]) -> float:
+    """How much nearer pictures came to the real ones of the same captions, the mean of differences of distance.
+
+    All three in the same order, `before` and `after` of the same seeds; negative where they moved away.
+    """
+    moves = [
+        distance(vector(one), vector(goal)) - distance(vector(other), vector(goal))
+        for goal, one, other in zip(real, before, after, strict=True)
+    ]
+    return float(np.mean(moves))

@@ -89,14 +89,18 @@ def memorisation(copies: Copies) -> Measure:
 
 
 def specificity(with_trigger: float, without_trigger: float) -> Measure:
-    """How much the same prompt changes when it does not name the trigger, over how much when it does."""
-    value = without_trigger / with_trigger if with_trigger else 0.0
-    words = f"without the trigger the pictures change {value:.0%} as much as with it"
+    """How far results move towards the real ones when the prompt does not name the trigger, over how far when it does.
+
+    `with_trigger` is more than 0; moving away counts as not moving.
+    """
+    value = max(0.0, without_trigger / with_trigger)
+    words = f"without the trigger the pictures come {value:.0%} as much nearer to the real ones as with it"
     good = value <= SPECIFIC
     advice = (
         "the concept answers to its trigger"
         if good
-        else "it shows without being asked for: mix in prior items (data.prior) and keep the trigger in every caption"
+        else "it shows without being asked for: mix in prior items (data.prior), some of them called by the class word "
+        "alone, and keep the trigger in every caption"
     )
     return Measure("leak", value, words, advice, good)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image, ImageOps
 
 from tunesmith.data.item import Item
-from tunesmith.evaluation.likeness import find_copies, mean_change
+from tunesmith.evaluation.likeness import find_copies, moved_towards
 from tunesmith.evaluation.report import Measure, memorisation, specificity
 from tunesmith.events import Sampled
 from tunesmith.generation.sheet import contact_sheet
@@ -27,11 +27,15 @@ def measure_pictures(bench: Bench, measures: list[Measure], missing: list[str]) 
         measures.append(memorisation(find_copies(drawn.after, training)))
     else:
         missing.append("copies: one training picture alone does not say how far apart pictures are")
-    if drawn.leaked and drawn.before:
-        changes = mean_change(drawn.before, drawn.after), mean_change(drawn.unasked, drawn.leaked)
-        measures.append(specificity(*changes))
-    else:
+    real = [_picture(item) for item in drawn.items]
+    if not (drawn.leaked and drawn.before):
         missing.append("leaks: the checkpoint's card names no trigger")
+    elif (asked := moved_towards(real, drawn.before, drawn.after)) > 0:
+        measures.append(specificity(asked, moved_towards(real, drawn.unasked, drawn.leaked)))
+    else:
+        missing.append(
+            "leaks: with its trigger, too, the checkpoint draws nothing nearer to the real pictures than the base"
+        )
     results = bench.run.folder.results
     for name, pictures in (("base", drawn.before), ("checkpoint", drawn.after), ("without_trigger", drawn.leaked)):
         for index, picture in enumerate(pictures):
@@ -39,7 +43,7 @@ def measure_pictures(bench: Bench, measures: list[Measure], missing: list[str]) 
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
     shown = drawn.items[:_SHEET_COLUMNS]
-    rows = [[_picture(item) for item in shown], drawn.before[:_SHEET_COLUMNS], drawn.after[:_SHEET_COLUMNS]]
+    rows = [real[:_SHEET_COLUMNS], drawn.before[:_SHEET_COLUMNS], drawn.after[:_SHEET_COLUMNS]]
     sheet = results / SHEET
     contact_sheet(rows, bench.labels, [item.text["caption"] for item in shown]).save(sheet)
     bench.run.emit(Sampled(0, str(sheet)))
