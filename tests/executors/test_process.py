@@ -88,9 +88,9 @@ def test_a_child_is_detached_and_polled_by_its_lock(job: JobFolder) -> None:
     handle = executor.submit(job.path, {"SOME_DEVICE": "3"})
     pid = int(handle.reference)
     assert os.getsid(pid) == pid != os.getsid(0)
-    assert psutil.Process(pid).environ()["SOME_DEVICE"] == "3"
     assert executor.poll(handle).phase in ("queued", "running")
     until(lambda: executor.poll(handle).phase == "running")
+    assert psutil.Process(pid).environ()["SOME_DEVICE"] == "3"  # by now it is surely past exec
     executor.cancel(handle)
     assert not psutil.pid_exists(pid)
     assert (read_status(job).state, read_status(job).reason) == ("cancelled", "asked")

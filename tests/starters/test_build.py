@@ -35,7 +35,7 @@ def test_the_folder_is_a_whole_base_within_its_size(built: Path) -> None:
     card = json.loads((built / CARD).read_text())
     assert card["weights_bytes"] <= LARGEST_BYTES
     assert set(card["figures"]) >= {"psnr_db", "psnr_character_db", "right", "together"}
-    assert [stage["steps"] for stage in card["stages"]] == [4, 2, 3, 2]
+    assert [stage["steps"] for stage in card["stages"]] == [4, 2, 3, 3]
     assert card["stages"][0]["recipe"]["data"]["paths"] == ["world", "textures"]
     assert str(built.parent) not in (built / CARD).read_text()
     assert not (built / "sheet").exists()

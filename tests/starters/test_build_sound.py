@@ -43,7 +43,10 @@ def test_a_quick_demo_of_sounds(built: Path, tmp_path: Path, home: Path, monkeyp
     assert report.kind == "creature family"
     assert set(report.shown) == {"adapter", "base", "without_trigger"}
     assert Concepts(home).get(report.trigger).checkpoint == report.checkpoint
-    assert {path.name for path in report.exports} == {"demo-family.safetensors", "demo-family-diffusers.safetensors"}
+    assert {path.name for path in report.exports} == {
+        "demo-family-comfy.safetensors",
+        "demo-family-diffusers.safetensors",
+    }
     assert len(set(report.matched_layers)) == 1
     assert report.matched_layers[0] > 0
     assert {measure["name"] for measure in report.evaluation["measures"]} >= {"concept_gain", "forgetting"}

@@ -205,7 +205,6 @@ def test_what_a_folder_says_about_its_schedule_counts(tiny: Any, tmp_path: Path)
     ("section", "message"),
     [
         (BaseSection(), "no base was named"),
-        (BaseSection(path="starter"), "starter"),
         (BaseSection(path="somebody/some-model"), r"base\.allow_download=true"),
         (BaseSection(path="no/such/folder/x.safetensors"), "does not exist either"),
         (BaseSection(architecture="sd14"), "no architecture is called 'sd14'"),
