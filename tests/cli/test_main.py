@@ -41,14 +41,19 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-@pytest.mark.parametrize(("given", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "3000"), ({"OMP_WAIT_POLICY": "active"}, "None"), ({"GOMP_SPINCOUNT": "7"}, "7")],
+)
+def test_waiting_threads_soon_sleep_unless_the_user_says_otherwise(given: dict[str, str], found: str) -> None:
     code = (
         "import os, sys; sys.argv = ['tunesmith', '--version']\n"
         "from tunesmith.cli.main import run\n"
-        "try:\n    run()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'])"
+        "try:\n    run()\nexcept SystemExit:\n    print(os.environ.get('GOMP_SPINCOUNT'))"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    environment = {
+        name: value for name, value in os.environ.items() if "WAIT_POLICY" not in name and "GOMP" not in name
+    } | given
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == found
 

@@ -34,9 +34,10 @@ def run() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open to the end
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # its remarks are for people who call it themselves
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Read when torch loads its OpenMP runtime: waiting threads sleep instead of spinning. That costs nothing measurable
-    # on a quiet machine; where other programs run, spinning made two threads four to fifteen times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Read when torch loads GNU's OpenMP: waiting threads spin for microseconds, then sleep. Spinning longer makes two
+    # threads many times slower where other programs run; sleeping at once makes small models half as fast (decisions.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(main(sys.argv[1:]))
 
 
