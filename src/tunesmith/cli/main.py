@@ -35,7 +35,7 @@ def run() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # its remarks are for people who call it themselves
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Read when torch loads GNU's OpenMP: waiting threads spin for microseconds, then sleep. Spinning longer makes two
-    # threads many times slower where other programs run; sleeping at once makes small models half as fast (decisions.md).
+    # threads many times slower where other programs run; sleeping at once makes small models half as fast.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     sys.exit(main(sys.argv[1:]))
