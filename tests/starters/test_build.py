@@ -60,6 +60,9 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path) -> None:
             request(folder, "stop")
         return work(folder.path)
 
+    (tmp_path / "work" / "made").mkdir(parents=True)
+    (tmp_path / "work" / "made" / "mine.txt").write_text("mine")
+
     def build() -> Path:
         return build_starter(
             "stable_diffusion", tmp_path / "work", tmp_path / "made", share=SHARE, run_job=stopped_once
@@ -74,6 +77,7 @@ def test_a_stopped_build_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(list_jobs(tmp_path / "work" / "home")) == 4
     build()
     assert len(calls) == 5
+    assert (tmp_path / "work" / "made" / "mine.txt").read_text() == "mine"
 
 
 def test_an_output_folder_with_other_things_is_refused_at_once(tmp_path: Path) -> None:
@@ -83,6 +87,13 @@ def test_an_output_folder_with_other_things_is_refused_at_once(tmp_path: Path) -
         build_starter("stable_diffusion", tmp_path / "work", tmp_path / "out", share=SHARE)
     assert not (tmp_path / "work").exists()
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("work", "out"), [("a", "a"), ("a/work", "a"), ("a", "a/out")])
+def test_output_and_work_lie_apart(tmp_path: Path, work: str, out: str) -> None:
+    with pytest.raises(DataError, match="lie in one another"):
+        build_starter("stable_diffusion", tmp_path / work, tmp_path / out, share=SHARE)
+    assert not (tmp_path / "a").exists()
 
 
 def test_other_engines_have_no_recipe_for_a_starter(tmp_path: Path) -> None:

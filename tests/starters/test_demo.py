@@ -114,6 +114,13 @@ def test_photographs_take_the_place_of_the_new_monster(tmp_path: Path) -> None:
         with_photographs(pictures, tmp_path / "nowhere")
 
 
+def test_photographs_among_the_examples_of_an_earlier_demo_stay(tmp_path: Path) -> None:
+    earlier = write_pictures(tmp_path / "examples", 1)
+    with pytest.raises(DataError, match="lie in one another"):
+        examples_of("stable_diffusion", earlier.own)(tmp_path / "examples", 2)
+    assert len(list(earlier.own.glob("*.png"))) == 24
+
+
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, home: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match="is a file"):

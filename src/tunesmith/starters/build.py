@@ -14,7 +14,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.starters.build_image import build_image
 from tunesmith.starters.build_sound import build_sound
 from tunesmith.starters.building import Work
-from tunesmith.starters.marked import check_replaceable
+from tunesmith.starters.marked import check_apart, check_replaceable
 from tunesmith.starters.running import RunJob, run_inline
 from tunesmith.weights.starter import CARD
 
@@ -41,8 +41,10 @@ def build_starter(
     builder = BUILDERS.get(engine)
     if builder is None:
         raise RecipeError(f"no starter is known for {engine!r}", expected=" or ".join(BUILDERS))
-    check_replaceable(out, CARD)  # before hours of training, not after them
-    made = work.absolute() / "made"
+    # Before hours of training, not after them.
+    check_apart(out, work)
+    check_replaceable(out, CARD)
+    made = work.absolute() / "home" / "made"  # in the build's own home, where nobody keeps things
     shutil.rmtree(made, ignore_errors=True)
     builder(Work(work.absolute(), say, run_job, share), made)
     check_replaceable(out, CARD)

@@ -24,6 +24,7 @@ from tunesmith.jobs.plan import check_refusals, plan_recipe
 from tunesmith.starters.demo_pictures import PHOTOGRAPH_CAPTION, with_photographs, write_pictures
 from tunesmith.starters.demo_sounds import write_sounds
 from tunesmith.starters.examples import Examples, Shares
+from tunesmith.starters.marked import check_apart
 from tunesmith.starters.running import Done, RunJob, finished, run_inline, run_recipe, shipped_recipe
 from tunesmith.weights.atomic import write_json
 
@@ -94,7 +95,12 @@ def examples_of(engine: str, photographs: Path | None = None) -> Callable[[Path,
     if engine != "stable_diffusion":
         raise RecipeError(f"photographs, and a demo of {engine}", do="leave one of them out")
     own = photographs.absolute()
-    return lambda folder, seed: with_photographs(write(folder, seed), own)
+
+    def write_beside(folder: Path, seed: int) -> Examples:
+        check_apart(own, folder)
+        return with_photographs(write(folder, seed), own)
+
+    return write_beside
 
 
 def run_demo(

@@ -24,6 +24,13 @@ def check_replaceable(folder: Path, mark: str = MARK) -> None:
         )
 
 
+def check_apart(one: Path, other: Path) -> None:
+    """Raise DataError where one of two folders is the other or lies inside it: replacing one would take the other."""
+    first, second = one.resolve(), other.resolve()
+    if first.is_relative_to(second) or second.is_relative_to(first):
+        raise DataError(f"{one} and {other} lie in one another", expected="two folders apart", do="choose another")
+
+
 def emptied(folder: Path) -> Path:
     """The folder, there and empty but for its mark. Raises DataError, see `check_replaceable`."""
     check_replaceable(folder)
